@@ -1,0 +1,36 @@
+"""MAE: masked autoencoding.
+
+Command:   python launch/train.py --config=configs/mae.py
+Cost:      embedded digits: minutes on 2 CPU cores.
+Number:    embedded digits: see README.md, Results (measured there).
+
+  :fashion_mnist   --config.data.folder=FOLDER (launch/prepare_data.py --idx);
+                   measured, README.md, Results.
+  :cifar10         --config.data.dir=DIR; number unknown; not run at full size.
+  :vit_ti8         64 px, --config.data.folder=/my/images; own data.
+  :vit_s16         224 px, --config.data.folder=/my/images; own data.
+  :vit_b16         ImageNet, 1600 epochs, batch 4096: 67.8 linear probe, 83.6
+                   fine-tuned (the authors' PyTorch program). Cost unknown.
+  :vit_l16         the same: 76.0 linear probe, 85.9 fine-tuned.
+  :vit_h14         the same: 77.2 linear probe, 86.9 fine-tuned.
+
+The three ImageNet recipes (He et al. 2022, arXiv 2111.06377) were run shrunk
+only: not run at full size.
+"""
+
+from mmae_jax import recipes
+
+
+def get_config(arg=None):
+  """The config; `arg` is what stands behind the colon."""
+  config = recipes.masked("mae", arg, also=("vit_h14",))
+  config.objective.normalise_twice = True
+  if arg in ("vit_b16", "vit_l16", "vit_h14"):
+    config.batch_size = 4096
+    config.epochs = 1600
+    config.evaluation.linear.batch_size = 16384
+    config.evaluation.linear.base_learning_rate = 0.1
+    config.evaluation.linear.bn_group_size = 512
+    if arg != "vit_b16":
+      config.evaluation.linear.epochs = 50
+  return config

@@ -1,0 +1,282 @@
+"""Runs configs x seeds and writes one table with mean and spread.
+
+  python launch/sweep.py \\
+    --configs=configs/mae.py,configs/umae.py,configs/mmae.py --seeds=0,1,2
+
+Each run is a `launch/train.py` of its own, in a folder of its own under
+`--out`, with its output in `train.log` there. A finished run is skipped and a
+stopped one continued, so the same command carries on after an interruption;
+SIGTERM and SIGINT are passed on to the runs (exit 143, 130). A run that fails
+stands in the table with its state, the others go on, and the exit code is 1.
+"""
+
+import argparse
+from collections.abc import Callable, Sequence
+import dataclasses
+import fcntl
+import hashlib
+import itertools
+import json
+from pathlib import Path
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+
+from mmae_jax.report import comparison
+from mmae_jax.types import UsageError
+
+TRAIN = Path(__file__).with_name("train.py")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """One cell of the product.
+
+  Attributes:
+    method: the config's name and argument, `mmae` or `mmae-vit_s16`.
+    config: what `--config` gets.
+    seed: what `--config.seed` gets.
+    workdir: the run's folder.
+  """
+
+  method: str
+  config: str
+  seed: int
+  workdir: Path
+
+
+def plan(configs: Sequence[str], seeds: Sequence[int], out: Path) -> list[Run]:
+  """Returns the product, one config after the other.
+
+  Args:
+    configs: paths of config files, each may carry ":argument".
+    seeds: non-negative integers.
+    out: the sweep's folder.
+  Raises:
+    UsageError: a config does not exist, or two would share a folder.
+  """
+  methods = {}
+  for config in configs:
+    path, _, argument = config.partition(":")
+    if not path.endswith(".py") or not Path(path).is_file():
+      raise UsageError(f"--configs={config}: no such config file")
+    method = "-".join(filter(None, [Path(path).stem, argument]))
+    method = re.sub(r"[^\w.=-]", "_", method)
+    if method in methods:
+      raise UsageError(
+        f"--configs={config}: has the name {method} as {methods[method]} has;"
+        " run it in a sweep of its own"
+      )
+    methods[method] = config
+  return [
+    Run(method, config, seed, out / f"{method}-seed{seed}")
+    for (method, config), seed in itertools.product(methods.items(), seeds)
+  ]
+
+
+class Stopped(Exception):
+  """A signal asked the sweep to stop."""
+
+
+def run_all(
+  runs: Sequence[Run], command: Callable[[Run], list[str]], *, jobs: int = 1
+) -> dict[Run, str]:
+  """Runs what is not finished, at most `jobs` at a time.
+
+  Args:
+    runs: the cells.
+    command: gives the command line of a run.
+    jobs: processes at a time; more than one only if they fit the devices.
+  Returns:
+    For each run "finished", "stopped (exit 143)", "failed (exit 1)", ....
+  Raises:
+    Stopped: SIGTERM or SIGINT came; the children have had it and are gone.
+  """
+  states = {run: "waiting" for run in runs}
+  active: dict[subprocess.Popen, Run] = {}
+  received: list[int] = []
+  forwarded = 0
+  previous = {
+    number: signal.signal(number, lambda number, _: received.append(number))
+    for number in (signal.SIGTERM, signal.SIGINT)
+  }
+  try:
+    queue = list(runs)
+    while active or (queue and not received):
+      while queue and len(active) < jobs and not received:
+        run = queue.pop(0)
+        if comparison.is_finished(run.workdir):
+          states[run] = "finished"
+          print(f"{run.workdir}: finished before", flush=True)
+        elif process := _start(run, command(run)):
+          active[process] = run
+        else:
+          states[run] = "still running, started by another sweep"
+          print(f"{run.workdir}: {states[run]}", flush=True)
+      for number in received[forwarded:]:
+        forwarded += 1
+        for process in active:
+          process.send_signal(number)
+      for process in [p for p in active if p.poll() is not None]:
+        run = active.pop(process)
+        states[run] = _state(run, process.returncode)
+        print(f"{run.workdir}: {states[run]}", flush=True)
+      time.sleep(0.1)
+  finally:
+    for number, handler in previous.items():
+      signal.signal(number, handler)
+  if received:
+    raise Stopped(128 + received[0])
+  return states
+
+
+def _start(run: Run, command: list[str]) -> subprocess.Popen | None:
+  """Starts one run in a session of its own, under its folder's lock.
+
+  A terminal's Ctrl-C would reach a child twice, once directly, and a second
+  signal means "at once"; hence the session. The child holds the lock for as
+  long as it lives, also when this process is killed: the next sweep leaves
+  the folder alone (None) instead of writing into it.
+  """
+  run.workdir.mkdir(parents=True, exist_ok=True)
+  with (
+    open(run.workdir / "sweep.lock", "w") as lock,
+    open(run.workdir / "train.log", "a") as log,
+  ):
+    try:
+      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+      return None
+    print(f"{run.workdir}: started, see {log.name}", flush=True)
+    return subprocess.Popen(
+      command,
+      stdin=subprocess.DEVNULL,
+      stdout=log,
+      stderr=subprocess.STDOUT,
+      start_new_session=True,
+      pass_fds=(lock.fileno(),),
+    )
+
+
+def _state(run: Run, code: int) -> str:
+  code = code if code >= 0 else 128 - code  # a shell's number for a signal
+  if code == 0 and comparison.is_finished(run.workdir):
+    return "finished"
+  if code in (130, 143):
+    return f"stopped (exit {code})"
+  lines = (run.workdir / "train.log").read_text(errors="replace").splitlines()
+  print("\n".join(f"  {line}" for line in lines[-5:]), file=sys.stderr)
+  return f"failed (exit {code})"
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+  parser = argparse.ArgumentParser(
+    prog="sweep.py",
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+    allow_abbrev=False,
+  )
+  parser.add_argument("--configs", required=True, help="files, by commas")
+  parser.add_argument("--seeds", default="0,1,2", help="numbers, by commas")
+  parser.add_argument("--out", help="the sweep's folder (runs/sweep-...)")
+  parser.add_argument(
+    "--set",
+    action="append",
+    default=[],
+    metavar="config.key=value",
+    help="passed to every run; may be repeated",
+  )
+  parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
+  args = parser.parse_args(argv)
+  args.configs = [c for c in args.configs.split(",") if c]
+  if not args.configs:
+    raise UsageError("--configs: names no config file")
+  try:
+    args.seeds = [int(seed) for seed in args.seeds.split(",")]
+  except ValueError:
+    args.seeds = [-1]
+  if min(args.seeds) < 0 or len(set(args.seeds)) < len(args.seeds):
+    raise UsageError("--seeds: needs different numbers >= 0, like 0,1,2")
+  if args.jobs < 1:
+    raise UsageError(f"--jobs={args.jobs}: needs at least 1")
+  # A comma may be part of a value, unless another key follows it.
+  args.set = [
+    part.removeprefix("--")
+    for setting in args.set
+    for part in re.split(r",(?=(?:--)?config\.)", setting)
+  ]
+  for setting in args.set:
+    if not re.match(r"config\.[^=]+=", setting):
+      raise UsageError(f"--set {setting}: is not of the form config.key=value")
+    if setting.startswith("config.seed="):
+      raise UsageError(f"--set {setting}: seeds are given by --seeds")
+  if not args.out:
+    identity = json.dumps([args.configs, sorted(args.set)]).encode()
+    digest = hashlib.sha256(identity).hexdigest()[:8]
+    args.out = f"runs/sweep-{digest}"
+  return args
+
+
+def _check_settings(out: Path, settings: Sequence[str]) -> None:
+  """Refuses a folder whose runs had other settings."""
+  path = out / "settings.json"
+  settings = sorted(settings)
+  if path.is_file():
+    before = json.loads(path.read_text())
+    if before != settings:
+      raise UsageError(
+        f"--out={out}: its runs had --set {before}, now it is {settings};"
+        " choose another folder"
+      )
+  try:
+    out.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(settings) + "\n")
+  except OSError as error:
+    raise UsageError(f"--out={out}: {error.strerror}") from error
+
+
+def main(argv: Sequence[str] | None = None, *, train: Path = TRAIN) -> int:
+  """Runs the sweep and returns the exit code.
+
+  Args:
+    argv: the flags, without the program's name.
+    train: the program that makes one run.
+  """
+  argv = sys.argv[1:] if argv is None else argv
+  try:
+    args = _parse(argv)
+    out = Path(args.out)
+    runs = plan(args.configs, args.seeds, out)
+    _check_settings(out, args.set)
+
+    def command(run: Run) -> list[str]:
+      return [
+        sys.executable,
+        str(train),
+        f"--config={run.config}",
+        f"--config.seed={run.seed}",
+        f"--workdir={run.workdir}",
+        *[f"--{setting}" for setting in args.set],
+      ]
+
+    states = run_all(runs, command, jobs=args.jobs)
+  except UsageError as error:
+    print(f"error: {error}", file=sys.stderr)
+    return 1
+  except Stopped as stopped:
+    print("stopped; the same command continues", file=sys.stderr)
+    return stopped.args[0]
+  called = shlex.join(["python", "launch/sweep.py", *argv])
+  rows = [
+    comparison.Row(run.method, run.seed, run.workdir, state)
+    for run, state in states.items()
+  ]
+  print(comparison.write_table(out, called, rows))
+  return 0 if set(states.values()) == {"finished"} else 1
+
+
+if __name__ == "__main__":
+  sys.exit(main())

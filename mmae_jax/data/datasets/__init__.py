@@ -1,0 +1,1 @@
+"""Builders of our own, one folder each as tfds expects."""

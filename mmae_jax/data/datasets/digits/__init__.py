@@ -1,0 +1,1 @@
+"""The embedded images: scikit-learn's digits as a tfds dataset."""

@@ -1,0 +1,1 @@
+"""One's own folder of images as a tfds dataset."""

@@ -1,0 +1,107 @@
+"""How a recorded quantity is named, coloured and written with its unit."""
+
+from collections.abc import Mapping
+import math
+from typing import NamedTuple
+
+BLUE, TEAL, ORANGE, PURPLE = "#2461a8", "#0b7f78", "#c4601d", "#6b4bb0"
+ROSE, SLATE, GREEN, RED = "#b03a6c", "#566273", "#2c8a4b", "#c23b3b"
+INK, MUTED, GRID, FIRST = "#1b2430", "#697586", "#e6e9ee", "#9aa5b4"
+
+
+class Quantity(NamedTuple):
+  """A name for people, the unit ("" has none, "%" is a share), a colour."""
+
+  label: str
+  unit: str
+  colour: str
+
+
+QUANTITIES: Mapping[str, Quantity] = {
+  "loss": Quantity("Loss", "", BLUE),
+  "reconstruction": Quantity("Reconstruction error", "", TEAL),
+  "regulariser": Quantity("Regulariser", "", ORANGE),
+  "weighted_regulariser": Quantity("Weighted regulariser", "", ORANGE),
+  "effective_weight": Quantity("Weight of the regulariser", "", ORANGE),
+  "grad_norm": Quantity("Gradient norm", "", SLATE),
+  "learning_rate": Quantity("Learning rate", "", SLATE),
+  "probe_loss": Quantity("Online probe loss", "nats", BLUE),
+  "probe_accuracy": Quantity("Online probe", "%", FIRST),
+  "knn_accuracy": Quantity("k-NN", "%", PURPLE),
+  "linear_accuracy": Quantity("Linear", "%", BLUE),
+  "effective_rank": Quantity("Effective rank", "", ROSE),
+  "matrix_entropy": Quantity("Matrix entropy", "nats", ROSE),
+  "images_per_second": Quantity("Speed", "images/s", TEAL),
+  "data_wait": Quantity("Waiting for data", "%", ORANGE),
+}
+
+# Only here is the regulariser an information quantity with a unit.
+_IN_NATS = {"mmae": ("regulariser", "weighted_regulariser")}
+_METHODS = {"mae": "MAE", "umae": "U-MAE", "mmae": "M-MAE"}
+
+
+def quantity(name: str, *, objective: str = "") -> Quantity:
+  """The quantity called `name`; an unknown one is named after itself.
+
+  Args:
+    name: the key in metrics.jsonl.
+    objective: the method's name, which settles some units.
+  Returns:
+    Label, unit and colour.
+  """
+  known = QUANTITIES.get(name)
+  if known is None:
+    unit = "%" if name.endswith("accuracy") else ""
+    label = name.replace("_", " ").replace("/", " / ")
+    return Quantity(label[:1].upper() + label[1:], unit, SLATE)
+  if name in _IN_NATS.get(objective, ()):
+    return known._replace(unit="nats")
+  return known
+
+
+def method_name(name: str) -> str:
+  """A method as its paper writes it, as far as we know."""
+  return _METHODS.get(name, name or "unknown method")
+
+
+def readable(value: float | None, unit: str) -> str:
+  """A value with its unit in four digits: "97.2 %", "12,340 images/s"."""
+  if value is None or not math.isfinite(value):
+    return "not finite"
+  if unit == "%":
+    return f"{100 * value:.1f} %"
+  text = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+  if unit == "images/s":
+    text = f"{value:,.0f}"
+  return f"{text} {unit}".rstrip()
+
+
+def compact(value: float, *, largest: float | None = None) -> str:
+  """A tick label that stays short: 0.05, 800, 5,200, 12k, 1.5M.
+
+  Args:
+    value: the tick.
+    largest: the largest value of the axis, so that all its labels are alike.
+  Returns:
+    The label.
+  """
+  largest = max(abs(value), abs(largest or 0.0))
+  for size, least, letter in (
+    (1e9, 1e9, "G"),
+    (1e6, 1e6, "M"),
+    (1e3, 1e4, "k"),
+  ):
+    if largest >= least:
+      return f"{value / size:.4g}{letter}" if value else "0"
+  return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def scaled(value: float, unit: str, *, base: int = 1000) -> str:
+  """A large value with a prefix: "1.20 GFLOP", "512 MiB"."""
+  prefixes = ("", "k", "M", "G", "T", "P")
+  if base == 1024:
+    prefixes = ("", "Ki", "Mi", "Gi", "Ti", "Pi")
+  power = 0
+  while abs(value) >= base and power < len(prefixes) - 1:
+    value, power = value / base, power + 1
+  return f"{value:.3g} {prefixes[power]}{unit}"

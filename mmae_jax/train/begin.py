@@ -1,0 +1,165 @@
+"""What a run does once: facts, checks, where to start, what to announce."""
+
+import json
+import os
+
+from etils import epath
+import jax
+from jax.experimental import multihost_utils
+
+from mmae_jax.train import checkpoint, versions
+from mmae_jax.types import RunInfo, UsageError
+
+
+def run_info(config, num_examples) -> RunInfo:
+  """Steps and sizes of a run.
+
+  Raises:
+    UsageError: the batch is larger than the split, or there are no steps.
+  """
+  if config.batch_size > num_examples:
+    raise UsageError(
+      f"--config.batch_size={config.batch_size}: larger than the training"
+      f" split ({num_examples} images)"
+    )
+  steps_per_epoch = num_examples // config.batch_size
+  info = RunInfo(
+    total_steps=0,
+    steps_per_epoch=steps_per_epoch,
+    num_examples=num_examples,
+    batch_size=config.batch_size,
+    microbatches=config.microbatches,
+  )
+  total_steps = info.steps(config.epochs)
+  if total_steps < 1:
+    raise UsageError(
+      f"--config.epochs={config.epochs}: 0 steps ({steps_per_epoch} steps per"
+      " epoch)"
+    )
+  return RunInfo(**{**vars(info), "total_steps": total_steps})
+
+
+def check_views(config, objective) -> None:
+  """Raises UsageError unless the config has the views the objective needs."""
+  for name, count in objective.needs.items():
+    have = config.views[name]["count"] if name in config.views else 0
+    if have < count:
+      raise UsageError(
+        f"--config.views.{name}.count={have}: {config.objective.name} needs"
+        f" {count}"
+      )
+
+
+def find_start(folder):
+  """Where to continue.
+
+  Args:
+    folder: the run's folder.
+  Returns:
+    (step, notes): 0 for a fresh run; notes name unsound checkpoints, which
+    are moved to `unsound/`.
+  Raises:
+    UsageError: no checkpoint is sound; nothing was deleted.
+  """
+  checkpoints = epath.Path(folder) / "checkpoints"
+  step, faults = checkpoint.newest_sound(checkpoints)
+  if faults and jax.process_index() == 0:
+    checkpoint.set_aside(checkpoints, step)
+  if jax.process_count() > 1:
+    multihost_utils.sync_global_devices("find_start")
+  notes = [f"unsound checkpoint, set aside: {line}" for line in faults]
+  if step:
+    notes.append(f"continuing from step {step} of {folder}")
+  return step or 0, notes
+
+
+def initialise_from(path, state, shardings):
+  """Takes over the weights of another run, module by module.
+
+  Args:
+    path: a run or a checkpoint of ours.
+    state: a fresh state.
+    shardings: of the state.
+  Returns:
+    The state with the encoder, and every other top-level module of the same
+    name and shapes, replaced.
+  Raises:
+    UsageError: the encoder there is another one.
+  """
+  _, params, _, _, found = checkpoint.load_network(path)
+  network = dict(state.params["network"])
+  for name, module in network.items():
+    shapes = jax.tree.map(lambda x: x.shape, module)
+    same = name in params and shapes == jax.tree.map(
+      lambda x: x.shape, params[name]
+    )
+    if same:
+      network[name] = jax.tree.map(
+        jax.device_put, params[name], shardings.params["network"][name]
+      )
+    elif name == "encoder":
+      raise UsageError(
+        f"--config.init_from={path}: the encoder in {found} has other shapes"
+        " than --config.encoder"
+      )
+  return state.replace(params={**state.params, "network": network})
+
+
+def copy_rejected(folder, source) -> None:
+  """Leaves the list of unreadable files, if there are any, in the run."""
+  if source.rejected and jax.process_index() == 0:
+    lines = [json.dumps(entry) + "\n" for entry in source.rejected]
+    (epath.Path(folder) / "rejected.jsonl").write_text("".join(lines))
+
+
+def refreshed(objective, state, shardings):
+  """The state after the objective's work between steps."""
+  key = jax.random.fold_in(state.key, state.step)
+  carry = jax.jit(
+    objective.refresh, donate_argnums=1, out_shardings=shardings.carry
+  )(key, state.carry)
+  return state.replace(carry=carry)
+
+
+def announce(metrics, config, state, start, train_step, source) -> None:
+  """Says and records what this run is, on what, and what a step costs."""
+  parameters = sum(x.size for x in jax.tree.leaves(state.params["network"]))
+  memory = train_step.memory_analysis()
+  bytes_needed = (
+    memory.argument_size_in_bytes + memory.temp_size_in_bytes if memory else 0
+  )
+  costs = train_step.cost_analysis() or {}
+  flops = float(costs.get("flops", 0.0))
+  device = jax.devices()[0]
+  devices = f"{jax.device_count()} x {device.device_kind}"
+  if jax.process_count() > 1:
+    devices += f" in {jax.process_count()} processes"
+  metrics.say(
+    f"{config.name}: {parameters:,} parameters, {len(source):,} images, "
+    f"{devices}; a step needs {flops:.3g} FLOPs, {bytes_needed / 2**20:,.0f}"
+    f" MiB; restarts are {'' if _bit_identical() else 'not '}bit-identical"
+  )
+  metrics.start(
+    start,
+    versions=versions.libraries(),
+    commit=versions.commit(),
+    devices=devices,
+    parameters=parameters,
+    flops_per_step=flops,
+    memory_bytes=bytes_needed,
+  )
+
+
+def _bit_identical() -> bool:
+  on_gpu = jax.default_backend() == "gpu"
+  flag = "--xla_gpu_deterministic_ops=true"
+  return not on_gpu or flag in os.environ.get("XLA_FLAGS", "")
+
+
+def not_finite(error) -> UsageError:
+  """The error that ends a run whose loss or gradient is not finite."""
+  return UsageError(
+    f"{error}; no bad state was written. Lower"
+    " --config.optimizer.base_learning_rate or the objective's weight, set"
+    " --config.optimizer.clip_norm, and start again in another --workdir"
+  )

@@ -1,0 +1,220 @@
+"""The training loop: one readable path from a config to a trained encoder."""
+
+import functools
+import time
+
+import jax
+from jax.experimental import multihost_utils
+import numpy as np
+
+from mmae_jax import config as config_lib
+from mmae_jax import objectives
+from mmae_jax.data import photometry as photometry_lib
+from mmae_jax.data import pipeline, source
+from mmae_jax.models import build_encoder
+from mmae_jax.train import (
+  begin,
+  diagnostics,
+)
+from mmae_jax.train import (
+  checkpoint as checkpoint_lib,
+)
+from mmae_jax.train import (
+  optimizer as optimizer_lib,
+)
+from mmae_jax.train import (
+  state as state_lib,
+)
+from mmae_jax.train import (
+  step as step_lib,
+)
+from mmae_jax.train.metrics import Metrics
+from mmae_jax.train.stop import Stopped, StopSignal
+from mmae_jax.train.window import Window
+from mmae_jax.train.workdir import Workdir
+from mmae_jax.types import TrainState
+
+
+def run(config, workdir, *, stop=None) -> TrainState:
+  """Trains a config in a folder, or continues what was begun there.
+
+  Args:
+    config: the resolved ConfigDict; see `mmae_jax.config.base`.
+    workdir: the run's folder.
+    stop: an installed StopSignal; by default no signal is heard.
+  Returns:
+    The final TrainState.
+  Raises:
+    UsageError: a mistake in the config, the data or the folder, named before
+      anything is compiled; or a loss that is no longer finite.
+    Stopped: a signal came; everything new was saved.
+  """
+  stop = stop or StopSignal()
+  began = time.monotonic()
+
+  # --- Config, devices, folder -----------------------------------------------
+  config_lib.check(config)
+  mesh = state_lib.make_mesh(**config.mesh)
+  state_lib.check_batch(config.batch_size, config.microbatches, mesh)
+  encoder = build_encoder(config.encoder, config.views["global"].size)
+  folder = Workdir(workdir, config)
+
+  # --- Data ------------------------------------------------------------------
+  source.prepare(config)
+  train_source, test_source = source.open_sources(config)
+  begin.copy_rejected(folder.path, train_source)
+  info = begin.run_info(config, len(train_source))
+
+  # --- Objective and optimizer -----------------------------------------------
+  objective = objectives.select(config.objective, encoder, info)
+  begin.check_views(config, objective)
+  schedule = optimizer_lib.learning_rate(
+    config.optimizer, info, epochs=config.epochs
+  )
+  optimizer = optimizer_lib.build(config, objective, schedule)
+  photometry = photometry_lib.make_photometry(config)
+
+  # --- State: fresh, from another run's weights, or where this run stopped ----
+  batch_shapes = pipeline.batch_shapes(config)
+  state, shardings = state_lib.create_state(
+    jax.random.key(config.seed),
+    objective,
+    optimizer,
+    jax.eval_shape(photometry, jax.random.key(0), batch_shapes),
+    mesh,
+    num_classes=train_source.num_classes if config.probe.enabled else 0,
+  )
+  start, notes = begin.find_start(folder.path)
+  checkpoints = checkpoint_lib.Checkpoints(
+    folder.path / "checkpoints", keep=config.checkpoint.keep
+  )
+  if start:
+    state = checkpoints.restore(start, state, shardings)
+  elif config.init_from:
+    state = begin.initialise_from(config.init_from, state, shardings)
+
+  # --- Compilation -----------------------------------------------------------
+  train_step = step_lib.compile_step(
+    functools.partial(
+      step_lib.train_step,
+      objective=objective,
+      optimizer=optimizer,
+      photometry=photometry,
+      schedule=schedule,
+    ),
+    state,
+    batch_shapes,
+    mesh,
+    shardings,
+  )
+
+  # --- What is written -------------------------------------------------------
+  metrics = Metrics(
+    folder.path,
+    total_steps=info.total_steps,
+    active=jax.process_index() == 0,
+    tensorboard=config.logging.tensorboard,
+  )
+  looker = diagnostics.Diagnostics(
+    config, folder.path, encoder, objective, mesh, train_source, test_source
+  )
+  for note in notes:
+    metrics.say(note)
+  begin.announce(metrics, config, state, start, train_step, train_source)
+
+  save_every = max(info.steps(config.checkpoint.every_epochs), 1)
+  evaluate_every = max(info.steps(config.evaluation.every_epochs), 1)
+  log_every = config.logging.log_every_steps
+  window = Window(info.batch_size)
+  saved = start  # the step that is safe on disk (or on its way there)
+
+  def end(step, status):
+    metrics.end(step, status=status, seconds=time.monotonic() - began)
+
+  def save(step, state):
+    """Writes a state whose every loss so far was finite."""
+    nonlocal saved
+    window.check(folder.path, saved)
+    if step != saved:
+      checkpoints.save(state, config, step)
+      saved = step
+
+  def look(step, state, *, final=False):
+    """Evaluates; holds no unsaved work, so a signal may end it at once."""
+    checkpoints.wait()
+
+    def farewell(signum):
+      metrics.say(f"stopped while evaluating: step {step} is saved")
+      end(step, "stopped")
+
+    with stop.nothing_to_save(farewell):
+      values = looker.evaluate(step, state, final=final)
+      metrics.evaluation(step, values, epoch=step / info.steps_per_epoch)
+      looker.report(metrics, step, final=final)
+    return values
+
+  # --- Loop ------------------------------------------------------------------
+  batches = pipeline.batches(train_source, config, mesh=mesh, start_step=start)
+  step = start
+  try:
+    if start == 0:
+      look(0, state)
+    with stop.deferred():
+      window.restart()
+      for step in range(start + 1, info.total_steps + 1):
+        with window.waiting():
+          batch = next(batches)
+        with jax.transfer_guard("disallow"):
+          state, values = train_step(state, batch)
+        window.add(step, values)
+        if objective.refresh and step % objective.refresh_every == 0:
+          state = begin.refreshed(objective, state, shardings)
+
+        last = step == info.total_steps
+        log = step % log_every == 0 or last
+        evaluate = step % evaluate_every == 0 and not last
+        stopping = agreed(stop.requested, ask=log or evaluate)
+        if log:
+          values = window.fetch(folder.path, saved)
+          metrics.train(step, values, epoch=step / info.steps_per_epoch)
+        metrics.progress(step)
+        if step % save_every == 0 or evaluate or last or stopping:
+          save(step, state)
+        if stopping:
+          checkpoints.wait()
+          metrics.say(f"step {step} is saved; the same command continues")
+          stop.raise_stopped()
+        if evaluate:
+          look(step, state)
+          window.restart()
+
+    # --- The end: the last evaluation, with the linear probe, and the report ---
+    results = look(info.total_steps, state, final=True)
+    end(info.total_steps, "finished")
+    looker.report(metrics, info.total_steps, final=True)
+    metrics.say(looker.summary(results))
+  except FloatingPointError as e:
+    end(step, "failed")
+    raise begin.not_finite(e) from None
+  except BaseException as e:
+    end(step, "stopped" if isinstance(e, Stopped) else "failed")
+    raise
+  finally:
+    batches.close()
+    checkpoints.close()
+    metrics.close()
+    folder.release()
+  return state
+
+
+def agreed(requested: bool, *, ask: bool) -> bool:
+  """Whether to stop, the same on every process.
+
+  One process knows at once; several ask each other at log steps only, since
+  the question is a collective operation.
+  """
+  if jax.process_count() == 1:
+    return requested
+  return ask and bool(
+    np.any(multihost_utils.process_allgather(np.asarray(requested)))
+  )

@@ -1,0 +1,123 @@
+"""Golden values of specs/masked_autoencoders.md, section 8.
+
+They were recorded by running the authors' functions in float64.
+"""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mmae_jax import information
+
+I, J = np.arange(16)[:, None], np.arange(8)[None, :]
+F = np.sin(0.37 * (I + 1) * (J + 1)) + 0.25 * np.cos(1.3 * I)
+G = F + 0.3 * np.cos(0.9 * I * (J + 2))
+
+LOSSES = {
+  "scale 1": (
+    lambda z: -information.coding_rate(z),
+    (-1.7813350289, 0.0001841198, 0.0101219519),
+  ),
+  "scale 1, centred": (
+    lambda z: -information.coding_rate(z, centre=True),
+    (-1.7807784201, 0.0008627095, 0.0120175510),
+  ),
+  "scale 3": (
+    lambda z: -information.coding_rate(z, scale=3.0),
+    (-4.4601252744, 0.0007596606, 0.0437418969),
+  ),
+  "scale 3, centred": (
+    lambda z: -information.coding_rate(z, scale=3.0, centre=True),
+    (-4.4589477865, 0.0022417751, 0.0457805364),
+  ),
+  "squared cosine": (
+    information.mean_squared_cosine,
+    (0.1280995677, 0.0001587724, 0.0083964217),
+  ),
+}
+
+# order: (sample Gram of F, of G), (feature correlation of F, of G)
+ENTROPIES = {
+  1.0: ((2.0681002, 2.0422108), (2.0646880, 2.0015419)),
+  2.0: ((2.0549474, 2.0066911), (2.0472128, 1.9181156)),
+  0.5: ((2.0739921, 2.0606980), None),
+  3.0: ((2.0399991, 1.9739982), None),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_losses(name, dtype):
+  loss, (value, first, norm) = LOSSES[name]
+  with jax.enable_x64(dtype == "float64"):
+    z = jnp.asarray(F, dtype)
+    got, grad = jax.jit(jax.value_and_grad(loss))(z)
+    assert got.dtype == dtype
+  exact = dtype == "float64"
+  np.testing.assert_allclose(got, value, rtol=1e-9 if exact else 1e-6)
+  np.testing.assert_allclose(
+    np.linalg.norm(np.asarray(grad, np.float64)),
+    norm,
+    rtol=1e-7 if exact else 1e-4,
+  )
+  np.testing.assert_allclose(
+    grad[0, 0], first, rtol=1e-6 if exact else 1e-4, atol=1e-10
+  )
+
+
+def correlation(z):
+  z = z - z.mean(0)
+  z = z / np.linalg.norm(z, axis=0)
+  return z.T @ z
+
+
+@pytest.mark.parametrize("order", ENTROPIES)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_entropies(order, dtype):
+  with jax.enable_x64(dtype == "float64"):
+    tolerance = 1e-7 if dtype == "float64" else 3e-6
+    sample, feature = ENTROPIES[order]
+    for z, expected in zip((F, G), sample, strict=True):
+      z = information.normalise_rows(jnp.asarray(z, dtype))
+      k = information.gram(z, side="sample")
+      got = information.matrix_entropy(k, order=order)
+      np.testing.assert_allclose(got, expected, atol=tolerance)
+    for z, expected in zip((F, G), feature or (), strict=False):
+      k = jnp.asarray(correlation(z), dtype)
+      got = information.matrix_entropy(k, order=order)
+      np.testing.assert_allclose(got, expected, atol=tolerance)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_effective_rank(dtype):
+  with jax.enable_x64(dtype == "float64"):
+    got = information.effective_rank(jnp.asarray(F, dtype))
+  np.testing.assert_allclose(got, 7.909782, rtol=2e-6)
+
+
+def test_strength_of_the_published_settings():
+  """The value range of section 3.3, collapse to isotropy, ViT-B."""
+  with jax.enable_x64(True):
+    collapsed = jnp.ones((1024, 768))
+    rate = information.coding_rate(collapsed)
+    np.testing.assert_allclose(rate, np.log(1 + 1024 / 768), rtol=1e-12)
+    np.testing.assert_allclose(rate, 0.8472978604, rtol=1e-9)
+
+
+@pytest.mark.parametrize("shape", [(4, 3), (3, 4)])
+@pytest.mark.parametrize(
+  "function",
+  [
+    information.coding_rate,
+    lambda z: information.coding_rate(z, scale=2.0, normaliser="paper"),
+    lambda z: information.coding_rate(z, normaliser="batch", centre=True),
+    information.mean_squared_cosine,
+    lambda z: information.matrix_entropy(information.gram(z), order=2),
+  ],
+)
+def test_numerical_gradients(function, shape):
+  with jax.enable_x64(True):
+    z = jnp.asarray(np.random.default_rng(0).normal(size=shape))
+    chex.assert_numerical_grads(function, (z,), order=1, atol=1e-5)

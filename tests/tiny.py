@@ -1,0 +1,153 @@
+"""Configs, batches and states small enough for a test."""
+
+import functools
+import importlib.util
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from mmae_jax import objectives
+from mmae_jax.models import build_encoder
+from mmae_jax.train import optimizer as optimizer_lib
+from mmae_jax.train import state as state_lib
+from mmae_jax.train import step as step_lib
+from mmae_jax.types import RunInfo
+
+CONFIGS = pathlib.Path(__file__).resolve().parents[1] / "configs"
+
+
+def load_config(name, arg=None):
+  """The config of configs/<name>.py as launch/train.py reads it."""
+  spec = importlib.util.spec_from_file_location(name, CONFIGS / f"{name}.py")
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  config = module.get_config(arg)
+  config.lock()
+  return config
+
+
+def shrink(config):
+  """The same method with three blocks of width 8, a few steps, no extras."""
+  config.encoder.width = 8
+  config.encoder.depth = 3
+  config.encoder.heads = 2
+  config.batch_size = 64
+  config.epochs = 1
+  config.optimizer.warmup_epochs = 0.25
+  config.evaluation.every_epochs = 1.0
+  config.checkpoint.every_epochs = 0.5
+  config.logging.log_every_steps = 5
+  if "decoder_width" in config.objective:
+    config.objective.decoder_width = 8
+    config.objective.decoder_depth = 1
+    config.objective.decoder_heads = 2
+  return config
+
+
+def batch(config, size=None, seed=0):
+  """A random batch as the pipeline makes it, in NumPy."""
+  rng = np.random.default_rng(seed)
+  size = size or config.batch_size
+  view = config.views["global"]
+  shape = (size, view["count"], view.size, view.size, 3)
+  return {
+    "global": rng.integers(0, 256, shape).astype(np.uint8),
+    "label": rng.integers(-1, 10, size).astype(np.int32),
+    "index": np.arange(size, dtype=np.int32),
+    "seed": rng.integers(0, 2**32, size, dtype=np.uint32),
+  }
+
+
+def photometry(key, batch):
+  """Pixels to [-1, 1] in the widest float there is."""
+  del key
+  dtype = jnp.promote_types(jnp.float32, jax.dtypes.canonicalize_dtype(float))
+  pixels = batch["global"].astype(dtype) / 127.5 - 1
+  return {**{k: batch[k] for k in ("index", "seed")}, "global": pixels}
+
+
+def record_gradients():
+  """An optax transformation whose state is the last gradient it saw."""
+  return optax.GradientTransformation(
+    lambda params: jax.tree.map(jnp.zeros_like, params),
+    lambda grads, state, params=None: (grads, grads),
+  )
+
+
+class Run:
+  """A compiled step of a config on some devices, and its state."""
+
+  def __init__(self, config, *, devices=1, fsdp=1, microbatches=1, probe=True):
+    self.mesh = state_lib.make_mesh(fsdp=fsdp, devices=jax.devices()[:devices])
+    info = RunInfo(20, 5, 320, config.batch_size, microbatches)
+    encoder = build_encoder(config.encoder, config.views["global"].size)
+    self.objective = objectives.select(config.objective, encoder, info)
+    schedule = optimizer_lib.learning_rate(config.optimizer, info, epochs=4)
+    optimizer = optax.chain(
+      record_gradients(),
+      optimizer_lib.build(config, self.objective, schedule),
+    )
+    views = jax.eval_shape(photometry, jax.random.key(0), batch(config))
+    self.state, self.shardings = state_lib.create_state(
+      jax.random.key(config.seed),
+      self.objective,
+      optimizer,
+      views,
+      self.mesh,
+      num_classes=10 if probe else 0,
+    )
+    if jax.config.jax_enable_x64:
+      self.state = jax.tree.map(
+        lambda x: (
+          x.astype(float) if jnp.issubdtype(x.dtype, jnp.floating) else x
+        ),
+        self.state,
+      )
+    self.step = step_lib.compile_step(
+      functools.partial(
+        step_lib.train_step,
+        objective=self.objective,
+        optimizer=optimizer,
+        photometry=photometry,
+        schedule=schedule,
+      ),
+      self.state,
+      batch(config),
+      self.mesh,
+      self.shardings,
+    )
+    self.config = config
+
+  def train(self, steps, *, first=0):
+    """Runs steps on batches `first`, ...: a list of metrics as floats."""
+    rows = jax.NamedSharding(self.mesh, state_lib.BATCH)
+    seen = []
+    for i in range(first, first + steps):
+      placed = jax.device_put(batch(self.config, seed=i), rows)
+      self.state, metrics = self.step(self.state, placed)
+      seen.append(jax.tree.map(float, jax.device_get(metrics)))
+    return seen
+
+  @property
+  def gradient(self):
+    """Gradient of the last step, of the network alone."""
+    return jax.device_get(self.state.opt_state[0]["network"])
+
+
+def gradient_error(got, expected):
+  """The rule of equality: max over tensors of ||diff|| / (||g|| + 1e-3||all||).
+
+  Some tensors (key biases) have no gradient in theory, so no tensor is
+  compared with its own norm alone.
+  """
+  leaves = list(
+    zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True)
+  )
+  everything = np.sqrt(sum(np.sum(np.square(e)) for _, e in leaves))
+  return max(
+    np.linalg.norm(g - e) / (np.linalg.norm(e) + 1e-3 * everything)
+    for g, e in leaves
+  )

@@ -1,0 +1,156 @@
+"""One step, whatever the devices, the micro-batches and the probe."""
+
+import re
+
+import jax
+import numpy as np
+import pytest
+import tiny
+
+from mmae_jax import objectives
+from mmae_jax.train import state as state_lib
+
+LAYOUTS = {
+  "8 devices": {"devices": 8},
+  "2 x 4 fsdp": {"devices": 8, "fsdp": 4},
+  "4 micro-batches": {"microbatches": 4},
+  "2 micro-batches on 8 devices": {"devices": 8, "microbatches": 2},
+}
+LAYOUTS_OF_ALL = ("2 x 4 fsdp", "2 micro-batches on 8 devices")
+
+
+@pytest.fixture(scope="module")
+def reference():
+  """Six steps of each objective on one device, done once."""
+  done = {}
+
+  def get(name, x64):
+    if (name, x64) not in done:
+      run = tiny.Run(tiny.shrink(tiny.load_config(name)))
+      first = run.train(1)
+      gradient = run.gradient
+      done[name, x64] = run, first + run.train(5, first=1), gradient
+    return done[name, x64]
+
+  return get
+
+
+def compare(run, reference, *, value, gradient, trajectory):
+  _, metrics, grad = reference
+  got = run.train(1)
+  assert tiny.gradient_error(run.gradient, grad) < gradient
+  np.testing.assert_allclose(got[0]["loss"], metrics[0]["loss"], rtol=value)
+  got += run.train(5, first=1)
+  np.testing.assert_allclose(
+    [m["loss"] for m in got], [m["loss"] for m in metrics], rtol=trajectory
+  )
+
+
+# mmae goes through all layouts, the others through the two that hold most.
+CASES = [
+  (name, layout)
+  for name in objectives.available()
+  for layout in LAYOUTS
+  if name == "mmae" or layout in LAYOUTS_OF_ALL
+]
+
+
+@pytest.mark.parametrize(("name", "layout"), CASES)
+def test_the_layout_does_not_matter(name, layout, reference, monkeypatch):
+  monkeypatch.setattr(state_lib, "_FSDP_MIN_SIZE", 64)
+  with jax.enable_x64(True):
+    run = tiny.Run(tiny.shrink(tiny.load_config(name)), **LAYOUTS[layout])
+    compare(
+      run, reference(name, True), value=1e-10, gradient=1e-10, trajectory=1e-9
+    )
+
+
+def test_float32_on_eight_devices(reference):
+  run = tiny.Run(tiny.shrink(tiny.load_config("mmae")), devices=8)
+  compare(
+    run, reference("mmae", False), value=1e-5, gradient=1e-4, trajectory=1e-4
+  )
+
+
+def test_large_leaves_are_split(monkeypatch):
+  monkeypatch.setattr(state_lib, "_FSDP_MIN_SIZE", 64)
+  run = tiny.Run(tiny.shrink(tiny.load_config("mmae")), devices=8, fsdp=4)
+  kernel = run.state.params["network"]["encoder"]["block_0"]["mlp"]["fc1"][
+    "kernel"
+  ]
+  assert kernel.sharding.spec == jax.P(None, "fsdp")
+  moments = [
+    x for x in jax.tree.leaves(run.state.opt_state) if x.shape == kernel.shape
+  ]
+  assert all(x.sharding.spec == kernel.sharding.spec for x in moments)
+  bias = run.state.params["network"]["encoder"]["norm"]["bias"]
+  assert bias.sharding.spec == jax.P()
+
+
+@pytest.mark.parametrize("name", objectives.available())
+def test_features_are_not_gathered(name):
+  """Feature-side statistics (batch >= dim) are sums: one all-reduce."""
+  run = tiny.Run(tiny.shrink(tiny.load_config(name)), devices=8)
+  text = run.step.as_text()
+  assert "all-reduce" in text
+  assert not re.findall(r"all-gather|all-to-all|collective-permute", text)
+
+
+def test_the_probe_changes_no_bit_of_the_network():
+  config = tiny.shrink(tiny.load_config("mmae"))
+  with_probe = tiny.Run(config, probe=True)
+  without = tiny.Run(config, probe=False)
+  first, second = with_probe.train(4), without.train(4)
+  assert "probe_loss" in first[0] and "probe_loss" not in second[0]
+  for name in ("loss", "grad_norm"):
+    assert [m[name] for m in first] == [m[name] for m in second]
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    with_probe.state.params["network"],
+    without.state.params["network"],
+  )
+
+
+def test_a_row_permutation_changes_nothing():
+  """Draws belong to the image: the mask moves with it."""
+  config = tiny.shrink(tiny.load_config("mmae"))
+  with jax.enable_x64(True):
+    run = tiny.Run(config)
+    key = jax.random.key(1)
+    batch = tiny.batch(config)
+    order = np.random.default_rng(0).permutation(config.batch_size)
+
+    @jax.jit
+    def loss(batch):
+      return run.objective.loss(
+        key,
+        run.state.params["network"],
+        run.state,
+        tiny.photometry(key, batch),
+      )[0]
+
+    permuted = {name: x[order] for name, x in batch.items()}
+    np.testing.assert_allclose(loss(permuted), loss(batch), rtol=1e-12)
+
+
+def test_labels_do_not_reach_the_network():
+  config = tiny.shrink(tiny.load_config("mmae"))
+  run = tiny.Run(config)
+  views = tiny.photometry(jax.random.key(0), tiny.batch(config))
+  assert "label" not in views
+  before = np.array(run.state.params["network"]["encoder"]["cls_token"])
+  state = jax.tree.map(lambda x: x.copy(), run.state)
+  rows = jax.NamedSharding(run.mesh, state_lib.BATCH)
+  batch = tiny.batch(config)
+  other = batch | {"label": np.full_like(batch["label"], 3)}
+  first, second = run.state, state
+  for _ in range(2):  # the first step of a warm-up has learning rate zero
+    first, _ = run.step(first, jax.device_put(batch, rows))
+    second, _ = run.step(second, jax.device_put(other, rows))
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    first.params["network"],
+    second.params["network"],
+  )
+  assert np.any(first.params["probe"]["bias"] != second.params["probe"]["bias"])
+  assert np.any(before != first.params["network"]["encoder"]["cls_token"])
