@@ -20,10 +20,12 @@ only: not run at full size.
 
 from mmae_jax import recipes
 
+ARGUMENTS = (*recipes.MASKED, "vit_h14")
+
 
 def get_config(arg=None):
   """The config; `arg` is what stands behind the colon."""
-  config = recipes.masked("mae", arg, also=("vit_h14",))
+  config = recipes.masked("mae", arg, arguments=ARGUMENTS)
   config.objective.normalise_twice = True
   if arg in ("vit_b16", "vit_l16", "vit_h14"):
     config.batch_size = 4096

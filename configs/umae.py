@@ -19,10 +19,12 @@ The two ImageNet recipes were run shrunk only: not run at full size.
 
 from mmae_jax import recipes
 
+ARGUMENTS = recipes.MASKED
+
 
 def get_config(arg=None):
   """The config; `arg` is what stands behind the colon."""
-  config = recipes.masked("umae", arg)
+  config = recipes.masked("umae", arg, arguments=ARGUMENTS)
   # The published 0.01 on 8 GPUs: the authors' gather keeps only the local part
   # of the gradient, which data-parallel averaging divides by their number.
   config.objective.weight = 0.01 / 8

@@ -11,14 +11,12 @@ set (--data.name). Appends a line to evaluations.jsonl in the run's folder.
 import argparse
 import sys
 
+from mmae_jax import command_line
+
 
 def parser() -> argparse.ArgumentParser:
   """The command line; what is not given is as the run's config says."""
-  p = argparse.ArgumentParser(
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-    allow_abbrev=False,
-  )
+  p = command_line.argument_parser(__doc__)
   p.add_argument("kind", choices=["features", "knn", "linear"])
   p.add_argument("--workdir", required=True, help="a run, or one checkpoint")
   p.add_argument("--step", type=int, help="default: the newest checkpoint")
@@ -60,6 +58,7 @@ def main() -> None:
     for name in list(arguments)
     if name.startswith("data.")
   }
+  workdir = arguments.pop("workdir")
   from mmae_jax.types import UsageError
 
   try:
@@ -70,7 +69,7 @@ def main() -> None:
 
     command.evaluate(
       arguments.pop("kind"),
-      arguments.pop("workdir"),
+      workdir,
       step=arguments.pop("step"),
       evaluated=arguments.pop("checkpoint"),
       out=arguments.pop("out"),
@@ -78,7 +77,10 @@ def main() -> None:
       settings=arguments,
     )
   except UsageError as error:
-    sys.exit(f"error: {error}")
+    message = str(error).replace("--config.evaluation.", "--")
+    message = message.replace("--config.data.", "--data.")
+    flag = "--workdir=" if message.startswith(workdir) else ""
+    sys.exit(f"error: {flag}{message}")
   except KeyboardInterrupt:
     sys.exit(130)
 

@@ -13,8 +13,7 @@ import sys
 
 from absl import app, flags
 
-from mmae_jax import config as config_lib
-from mmae_jax import types
+from mmae_jax import command_line, config as config_lib, types
 from mmae_jax.data import catalogue, idx
 
 _NAME = flags.DEFINE_string("name", "", "name of a tfds dataset")
@@ -61,13 +60,12 @@ def prepare() -> str:
 
 
 def main(argv) -> None:
+  del argv  # `command_line.parse_flags` refuses arguments
   try:
-    if argv[1:]:
-      raise types.UsageError(f"{argv[1]}: no such argument (see --help)")
     print(prepare())
   except types.UsageError as error:
     sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":
-  app.run(main)
+  app.run(main, flags_parser=command_line.parse_flags)

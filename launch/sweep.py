@@ -25,6 +25,7 @@ import subprocess
 import sys
 import time
 
+from mmae_jax import command_line
 from mmae_jax.report import comparison
 from mmae_jax.types import UsageError
 
@@ -173,12 +174,7 @@ def _state(run: Run, code: int) -> str:
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
-  parser = argparse.ArgumentParser(
-    prog="sweep.py",
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-    allow_abbrev=False,
-  )
+  parser = command_line.argument_parser(__doc__)
   parser.add_argument("--configs", required=True, help="files, by commas")
   parser.add_argument("--seeds", default="0,1,2", help="numbers, by commas")
   parser.add_argument("--out", help="the sweep's folder (runs/sweep-...)")

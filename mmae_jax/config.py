@@ -23,6 +23,8 @@ _OUTSIDE_IDENTITY = (
   "data.cache_gib",
   "encoder.remat",
 )
+_POOLS = ("cls", "mean")
+_FORMS = ("logistic", "probe", "none")
 
 
 def base() -> ConfigDict:
@@ -35,7 +37,7 @@ def base() -> ConfigDict:
   c.name = ""
   c.seed = 0
   c.batch_size = 256
-  c.epochs = 100
+  c.epochs = 100.0
   c.microbatches = 1
   c.init_from = ""
 
@@ -60,6 +62,7 @@ def base() -> ConfigDict:
   view.ratio = (3 / 4, 4 / 3)
   view.flip = 0.5
   view.interpolation = "bicubic"
+  view.retry = True  # False clips a box that does not fit to the image
   view.mean = (0.485, 0.456, 0.406)
   view.std = (0.229, 0.224, 0.225)
 
@@ -106,8 +109,11 @@ def base() -> ConfigDict:
   c.evaluation.linear.base_learning_rate = 0.1
   c.evaluation.linear.batch_size = 256
   c.evaluation.linear.epochs = 90
-  c.evaluation.linear.warmup_epochs = 10
+  c.evaluation.linear.warmup_epochs = 10.0
+  c.evaluation.linear.momentum = 0.9
   c.evaluation.linear.weight_decay = 0.0
+  c.evaluation.linear.scale = (0.08, 1.0)  # of the random crop
+  c.evaluation.linear.microbatches = 1
   c.evaluation.linear.bn_group_size = 0  # 0: statistics of the whole batch
 
   c.logging = ConfigDict()
@@ -185,17 +191,39 @@ def _require(ok, key, value, expected):
     raise UsageError(f"--config.{key}={value}: must be {expected}")
 
 
+def _check_data_fits(config):
+  """Refuses own images for the embedded digits' model, and the reverse."""
+  data = config.data
+  if not data.folder and not data.name:
+    raise UsageError(
+      "--config.data.folder is empty: this config has no data of its own; give"
+      " --config.data.folder=/my/images, or a tfds data set by"
+      " --config.data.name=NAME"
+    )
+  foreign = data.folder or data.name != "digits"
+  if not foreign or config.views["global"].size > 8:
+    return
+  key, value = ("folder", data.folder) if data.folder else ("name", data.name)
+  raise UsageError(
+    f"--config.data.{key}={value}: this model is for the embedded images of"
+    " 8 x 8 pixels; for your own of 224 x 224 (vit_ti8: 64 x 64, on a laptop):"
+    f"\n  python launch/train.py --config=configs/{config.objective.name}.py"
+    f":vit_s16 --config.data.{key}={value}"
+  )
+
+
 def check(config: ConfigDict) -> None:
   """Raises UsageError for values that no run can use.
 
-  What depends on the dataset, the devices or the objective is checked where
-  those are known, still before anything compiles.
+  What depends on the dataset, the devices or the objective, and the views, is
+  checked where those are read, still before anything compiles.
   """
   positive = "positive"
   _require(
     config.name, "name", repr(config.name), "a name for the run's folder"
   )
   _require(config.epochs > 0, "epochs", config.epochs, f"{positive}: 0 steps")
+  _require(0 <= config.seed < 2**32, "seed", config.seed, "in [0, 2^32)")
   for key in ("batch_size", "microbatches"):
     _require(config[key] >= 1, key, config[key], "at least 1")
   _require(
@@ -209,29 +237,7 @@ def check(config: ConfigDict) -> None:
     _require(0 <= data[key] < 1, f"data.{key}", data[key], "in [0, 1)")
   for key in ("threads", "workers"):
     _require(data[key] >= 0, f"data.{key}", data[key], "at least 0")
-  for name, view in config.views.items():
-    prefix = f"views.{name}."
-    _require(view["count"] >= 1, prefix + "count", view["count"], "at least 1")
-    _require(view.size >= 1, prefix + "size", view.size, "at least 1")
-    for key in ("scale", "ratio"):
-      low, high = view[key]
-      _require(0 < low <= high, prefix + key, (low, high), "0 < low <= high")
-    _require(
-      view.scale[1] <= 1, prefix + "scale", tuple(view.scale), "at most 1"
-    )
-    _require(0 <= view.flip <= 1, prefix + "flip", view.flip, "in [0, 1]")
-    _require(
-      view.interpolation in ("bicubic", "bilinear"),
-      prefix + "interpolation",
-      view.interpolation,
-      "bicubic or bilinear",
-    )
-    _require(
-      len(view.mean) == len(view.std) == 3 and min(view.std) > 0,
-      prefix + "std",
-      tuple(view.std),
-      "three positive numbers (and mean three numbers)",
-    )
+  _check_data_fits(config)
   optimizer = config.optimizer
   for key in ("base_learning_rate", "eps"):
     _require(optimizer[key] > 0, f"optimizer.{key}", optimizer[key], positive)
@@ -264,25 +270,23 @@ def check(config: ConfigDict) -> None:
     config.logging.log_every_steps,
     "at least 1",
   )
-  evaluation = config.evaluation
-  _require(
-    evaluation.pool in ("cls", "mean"),
-    "evaluation.pool",
-    evaluation.pool,
-    "cls or mean",
-  )
-  _require(
-    evaluation.linear.form in ("logistic", "probe", "none"),
-    "evaluation.linear.form",
-    evaluation.linear.form,
-    "logistic, probe or none",
-  )
-  _require(
-    evaluation.knn.k >= 1, "evaluation.knn.k", evaluation.knn.k, "at least 1"
-  )
-  _require(
-    evaluation.knn.temperature > 0,
-    "evaluation.knn.temperature",
-    evaluation.knn.temperature,
-    positive,
-  )
+  check_evaluation(config.evaluation)
+
+
+def check_evaluation(evaluation: ConfigDict) -> None:
+  """Raises UsageError for values that no evaluation can use."""
+  linear, knn = evaluation.linear, evaluation.knn
+  for key, value, ok, expected in (
+    ("pool", evaluation.pool, evaluation.pool in _POOLS, " or ".join(_POOLS)),
+    ("linear.form", linear.form, linear.form in _FORMS, " or ".join(_FORMS)),
+    ("linear.c", linear.c, linear.c > 0, "positive"),
+    ("knn.k", knn.k, knn.k >= 1, "at least 1"),
+    ("knn.temperature", knn.temperature, knn.temperature > 0, "positive"),
+    (
+      "batch_size",
+      evaluation.batch_size,
+      evaluation.batch_size >= 1,
+      "positive",
+    ),
+  ):
+    _require(ok, f"evaluation.{key}", value, expected)

@@ -26,13 +26,14 @@ MASKED = (
 )
 
 
-def masked(name: str, arg: str | None, *, also: tuple[str, ...] = ()):
+def masked(name: str, arg: str | None, *, arguments: tuple[str, ...] = MASKED):
   """A masked autoencoder's config but for its regulariser.
 
   Args:
     name: of the objective.
     arg: what stands behind the colon of --config; None is the embedded data.
-    also: arguments beyond `MASKED` that this method has.
+    arguments: all that may stand there; a config file exports the same names
+      as `ARGUMENTS`, by which the tests find them.
   Returns:
     A ConfigDict.
   Raises:
@@ -43,13 +44,12 @@ def masked(name: str, arg: str | None, *, also: tuple[str, ...] = ()):
   c.objective.name = name
   c.objective.mask_ratio = 0.75
   c.objective.normalise_patches = True
-  known = (*MASKED, *also)
   if arg is None:
     _digits(c)
-  elif arg not in known:
+  elif arg not in arguments:
     raise UsageError(
       f"--config=configs/{name}.py:{arg}: no such argument; it takes "
-      + ", ".join(known)
+      + ", ".join(arguments)
       + ", or none for the embedded digits"
     )
   elif arg in ("fashion_mnist", "cifar10"):
@@ -76,18 +76,21 @@ def _digits(c: ConfigDict) -> None:
   view.mean = (0.305, 0.305, 0.305)
   view.std = (0.376, 0.376, 0.376)
   c.encoder.update(width=64, depth=4, heads=4, patch_size=2)
-  _decoder(c, 32, 2, 4)
-  c.batch_size = 256
-  c.epochs = 400
-  c.optimizer.base_learning_rate = 2e-3
-  c.optimizer.warmup_epochs = 20.0
-  c.evaluation.every_epochs = 40.0
-  c.checkpoint.every_epochs = 100.0
+  _decoder(c, 32, 1, 4)
+  c.batch_size = 64  # many small steps: here they learn more per second
+  c.epochs = 120
+  c.optimizer.base_learning_rate = 0.012
+  c.optimizer.warmup_epochs = 10.0
+  c.evaluation.every_epochs = 12.0
+  c.checkpoint.every_epochs = 12.0
+  c.logging.log_every_steps = 44
+  c.evaluation.linear.scale = (0.6, 1.0)
 
 
 def _small_images(c: ConfigDict, arg: str) -> None:
   view = c.views["global"]
   if arg == "fashion_mnist":
+    c.data.name = ""  # needs --config.data.folder
     view.size = 28
     view.mean = (0.286, 0.286, 0.286)
     view.std = (0.353, 0.353, 0.353)
@@ -112,6 +115,7 @@ def _small_images(c: ConfigDict, arg: str) -> None:
 def _own_images(c: ConfigDict, arg: str) -> None:
   """One's own images; ImageNet's mean and deviation are kept."""
   size = arg.removeprefix("vit_")
+  c.data.name = ""  # needs --config.data.folder
   c.views["global"].size = 64 if arg == "vit_ti8" else 224
   c.encoder.update(vit_size(size))
   if arg == "vit_ti8":
@@ -140,4 +144,4 @@ def _imagenet(c: ConfigDict, arg: str) -> None:
   c.evaluation.linear.form = "probe"
   c.evaluation.linear.optimizer = "lars"
   c.evaluation.linear.epochs = 90
-  c.evaluation.linear.warmup_epochs = 10
+  c.evaluation.linear.warmup_epochs = 10.0

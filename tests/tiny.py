@@ -11,20 +11,27 @@ import optax
 
 from mmae_jax import objectives
 from mmae_jax.models import build_encoder
-from mmae_jax.train import optimizer as optimizer_lib
-from mmae_jax.train import state as state_lib
-from mmae_jax.train import step as step_lib
+from mmae_jax.train import (
+  optimizer as optimizer_lib,
+  state as state_lib,
+  step as step_lib,
+)
 from mmae_jax.types import RunInfo
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[1] / "configs"
 
 
-def load_config(name, arg=None):
-  """The config of configs/<name>.py as launch/train.py reads it."""
+def load_module(name):
+  """configs/<name>.py as a module."""
   spec = importlib.util.spec_from_file_location(name, CONFIGS / f"{name}.py")
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
-  config = module.get_config(arg)
+  return module
+
+
+def load_config(name, arg=None):
+  """The config of configs/<name>.py as launch/train.py reads it."""
+  config = load_module(name).get_config(arg)
   config.lock()
   return config
 

@@ -4,8 +4,6 @@ import contextlib
 import difflib
 import io
 import os
-import pathlib
-import shutil
 
 from absl import logging
 from ml_collections import ConfigDict
@@ -15,9 +13,11 @@ from tensorflow_datasets.core import read_only_builder
 from mmae_jax import types
 from mmae_jax.data import locks
 from mmae_jax.data.datasets.digits import digits_dataset_builder
-from mmae_jax.data.datasets.image_folder import image_folder_dataset_builder
-from mmae_jax.data.datasets.image_folder import scan as scan_lib
-from mmae_jax.data.datasets.image_folder import shards as shards_lib
+from mmae_jax.data.datasets.image_folder import (
+  image_folder_dataset_builder,
+  scan as scan_lib,
+  shards as shards_lib,
+)
 
 _DIGITS = "digits"
 _NEAREST = 5
@@ -46,6 +46,10 @@ def builder_of(data: ConfigDict) -> tfds.core.DatasetBuilder:
         f"--config.data.max_rejected={data.max_rejected}: is a share of the"
         " files, 0 to 1"
       )
+    if "://" in root:
+      raise types.UsageError(
+        f"{DIR_FLAG}={root}: a folder of images is prepared on a local disk"
+      )
     scan = scan_lib.scan(data.folder, holdout=data.holdout, flag=FOLDER_FLAG)
     config = image_folder_dataset_builder.FolderConfig(
       name=scan.key,
@@ -59,7 +63,9 @@ def builder_of(data: ConfigDict) -> tfds.core.DatasetBuilder:
     make = digits_dataset_builder.Builder
     return _prepared(lambda: make(data_dir=root))
   try:
-    return read_only_builder.builder_from_files(data.name, data_dir=root)
+    return _quietly(
+      read_only_builder.builder_from_files, name=data.name, data_dir=root
+    )
   except (tfds.core.DatasetNotFoundError, ValueError):
     raise types.UsageError(_why_not_found(data.name, root)) from None
 
@@ -126,12 +132,12 @@ def _prepared(make) -> tfds.core.DatasetBuilder:
   """
   builder = _quietly(make)
   place = builder.data_path
-  if not builder.is_prepared():
+  if not _quietly(builder.is_prepared):
     with locks.locked(f"{place.parent}.lock", flag=DIR_FLAG):
       builder = _quietly(make)  # another process may have finished meanwhile
-      if not builder.is_prepared():
-        for stale in pathlib.Path(place.parent).glob("incomplete.*"):
-          shutil.rmtree(stale, ignore_errors=True)  # of one that was killed
+      if not _quietly(builder.is_prepared):
+        for stale in place.parent.glob("incomplete.*"):
+          stale.rmtree()  # of one that was killed
         _quietly(builder.download_and_prepare, file_format="array_record")
   return _quietly(read_only_builder.builder_from_directory, builder_dir=place)
 

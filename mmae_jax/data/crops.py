@@ -31,6 +31,8 @@ class View(NamedTuple):
     ratio: lowest and highest width / height of the box that is cut.
     resample: Pillow's filter.
     flip: probability of a horizontal flip.
+    retry: draw again while a box does not fit (torchvision); False clips the
+      box to the image, as MAE's linear probe does.
   """
 
   count: int
@@ -39,6 +41,7 @@ class View(NamedTuple):
   ratio: tuple[float, float]
   resample: Image.Resampling
   flip: float
+  retry: bool = True
 
 
 def read_views(views: Mapping[str, Any]) -> dict[str, View]:
@@ -60,6 +63,11 @@ def read_views(views: Mapping[str, Any]) -> dict[str, View]:
       raise types.UsageError(
         f"{key}: count {view.count} and size {view.size} must be positive"
       )
+    for pair in ("scale", "ratio"):
+      if len(view[pair]) != 2:
+        raise types.UsageError(
+          f"{key}.{pair}={tuple(view[pair])}: needs two numbers"
+        )
     low, high = view.scale
     if not 0 < low <= high <= 1:
       raise types.UsageError(
@@ -84,6 +92,7 @@ def read_views(views: Mapping[str, Any]) -> dict[str, View]:
       ratio=(narrow, wide),
       resample=_INTERPOLATION[view.interpolation],
       flip=view.flip,
+      retry=view.get("retry", True),
     )
   if not result:
     raise types.UsageError("--config.views: no view has a positive count")
@@ -143,6 +152,8 @@ def random_box(
     area = (low + area * (high - low)) * width * height
     shape = math.exp(log_narrow + shape * (log_wide - log_narrow))
     w, h = round(math.sqrt(area * shape)), round(math.sqrt(area / shape))
+    if not view.retry:
+      w, h = min(w, width), min(h, height)
     if 0 < w <= width and 0 < h <= height:
       left = int(across * (width - w + 1))
       top = int(down * (height - h + 1))

@@ -160,6 +160,8 @@ def _split_name(builder, data, split):
   spec = data[f"{split}_split"]
   if split == "train":
     return spec
+  if spec == "validation" and data.folder:
+    spec = "test"  # ImageNet's name, in a recipe that reads own images
   if spec == "test" and spec not in builder.info.splits:
     spec = "validation" if "validation" in builder.info.splits else ""
   return spec or None

@@ -16,19 +16,14 @@ import numpy as np
 from mmae_jax.data import source as source_lib
 from mmae_jax.evaluate import (
   encoder as encoder_lib,
-)
-from mmae_jax.evaluate import (
   features as features_lib,
-)
-from mmae_jax.evaluate import (
   hosts,
   in_loop,
   knn,
   linear,
   overrides,
 )
-from mmae_jax.train import checkpoint
-from mmae_jax.train import state as state_lib
+from mmae_jax.train import checkpoint, state as state_lib
 from mmae_jax.types import UsageError
 
 FILE = "evaluations.jsonl"

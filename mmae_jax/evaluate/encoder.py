@@ -10,8 +10,7 @@ import numpy as np
 
 from mmae_jax import models
 from mmae_jax.data import crops
-from mmae_jax.evaluate import features as features_lib
-from mmae_jax.evaluate import fit
+from mmae_jax.evaluate import features as features_lib, fit
 from mmae_jax.types import UsageError
 
 # Rows of one call per device, and what their pixels may take as float32.

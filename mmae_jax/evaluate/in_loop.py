@@ -7,8 +7,7 @@ import numpy as np
 
 from mmae_jax import information
 from mmae_jax.data import crops
-from mmae_jax.evaluate import features as features_lib
-from mmae_jax.evaluate import knn, linear
+from mmae_jax.evaluate import features as features_lib, knn, linear
 
 # Test images with their nearest training images, for the report.
 _QUERIES = 8

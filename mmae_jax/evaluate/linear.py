@@ -15,10 +15,8 @@ import jax
 import numpy as np
 
 from mmae_jax.data import pipeline
-from mmae_jax.evaluate import head as head_lib
-from mmae_jax.evaluate import hosts
-from mmae_jax.train import lars
-from mmae_jax.train import optimizer as optimizer_lib
+from mmae_jax.evaluate import head as head_lib, hosts
+from mmae_jax.train import lars, optimizer as optimizer_lib
 from mmae_jax.types import UsageError
 
 Array = jax.Array
@@ -178,7 +176,9 @@ def linear_probe(
   settings = config.copy_and_resolve_references()
   with settings.unlocked():
     settings.batch_size = batch_size
-    settings.views["global"].update({"count": 1, "scale": tuple(scale)})
+    settings.views["global"].update(
+      {"count": 1, "scale": tuple(scale), "retry": False}
+    )
   batches = pipeline.batches(train_source, settings, mesh=mesh)
   results = {"best_accuracy": 0.0, "best_top5": 0.0}
   try:

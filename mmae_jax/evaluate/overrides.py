@@ -5,6 +5,7 @@ from typing import Any
 
 import ml_collections
 
+from mmae_jax import config as config_lib
 from mmae_jax.types import UsageError
 
 
@@ -20,7 +21,8 @@ def override(
   Returns:
     The ConfigDict.
   Raises:
-    UsageError: both a folder and a name, an unknown key, another type.
+    UsageError: both a folder and a name, an unknown key, another type, a value
+      that no evaluation can use.
   """
   config = ml_collections.ConfigDict(config.to_dict())
   data = {key: value for key, value in data.items() if value is not None}
@@ -48,4 +50,5 @@ def override(
       raise UsageError(
         f"--{key.removeprefix('evaluation.')}={value}: {error}"
       ) from error
+  config_lib.check_evaluation(config.evaluation)
   return config

@@ -4,33 +4,20 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from mmae_jax.models import vit
+from mmae_jax.models import layers, vit
+from mmae_jax.models.patches import patchify, position_table, unpatchify
+
+__all__ = [
+  "Decoder",
+  "MaskedAutoencoder",
+  "num_kept",
+  "patch_targets",
+  "patchify",
+  "reconstruction_errors",
+  "unpatchify",
+]
 
 Array = jax.Array
-patchify = vit.patchify
-
-
-def unpatchify(patches: Array, patch_size: int) -> Array:
-  """The inverse of `patchify` for square RGB images.
-
-  Args:
-    patches: [batch, grid^2, patch_size^2 * 3].
-    patch_size: side of a patch in pixels.
-  Returns:
-    [batch, grid * patch_size, grid * patch_size, 3].
-  Raises:
-    ValueError: the number of patches is not a square, or the entries of a
-      patch do not fit.
-  """
-  batch, length, entries = patches.shape
-  grid = round(length**0.5)
-  if grid**2 != length or entries != 3 * patch_size**2:
-    raise ValueError(
-      f"expected [batch, grid^2, {3 * patch_size**2}], got {patches.shape}"
-    )
-  x = patches.reshape(batch, grid, grid, patch_size, patch_size, 3)
-  x = x.transpose(0, 1, 3, 2, 4, 5)
-  return x.reshape(batch, grid * patch_size, grid * patch_size, 3)
 
 
 def num_kept(length: int, mask_ratio: float) -> int:
@@ -142,12 +129,12 @@ class Decoder(nn.Module):
   remat: bool = False
 
   def setup(self):
-    self.positions = vit.position_table(self.width, self.grid)
-    self.embed = vit.dense(self.width, self.dtype)
+    self.positions = position_table(self.width, self.grid)
+    self.embed = layers.Linear(self.width, self.dtype)
     self.mask_token = self.param(
       "mask_token", nn.initializers.normal(0.02), (1, 1, self.width)
     )
-    self.blocks = vit.make_blocks(
+    self.blocks = layers.make_blocks(
       self.depth,
       self.width,
       self.heads,
@@ -155,8 +142,8 @@ class Decoder(nn.Module):
       dtype=self.dtype,
       remat=self.remat,
     )
-    self.norm = vit.layer_norm()
-    self.pred = vit.dense(3 * self.patch_size**2, self.dtype)
+    self.norm = layers.layer_norm()
+    self.pred = layers.Linear(3 * self.patch_size**2, self.dtype)
 
   def __call__(self, latent: Array, kept: Array) -> Array:
     """Predicts all patches.

@@ -1,8 +1,12 @@
 """Objectives, one file each, chosen by their module's name."""
 
 from collections.abc import Mapping
+import difflib
 import importlib
+import inspect
 import pkgutil
+import re
+import traceback
 
 from mmae_jax.types import Objective, RunInfo, UsageError
 
@@ -49,12 +53,33 @@ def select(config: Mapping, encoder, run: RunInfo) -> Objective:
     raise UsageError(
       f"--config.objective.name={name}: {e}; is its folder on PYTHONPATH?"
     ) from e
+  if not hasattr(module, "make"):
+    raise UsageError(
+      f"--config.objective.name={name}: {module.__file__} has no function"
+      " make(encoder, run, **hyperparameters)"
+    )
   try:
     return module.make(encoder, run, **hyperparameters)
   except UsageError:
     raise
   except (TypeError, ValueError) as e:
-    known = ", ".join(hyperparameters) or "none"
-    raise UsageError(
-      f"--config.objective: {name} refuses its hyperparameters ({known}): {e}"
-    ) from e
+    raise UsageError(_refusal(name, module.make, hyperparameters, e)) from e
+
+
+def _refusal(name, make, hyperparameters, error):
+  """Names the hyperparameter that the error is about, where it tells."""
+  unexpected = re.search("unexpected keyword argument '(.+?)'", str(error))
+  if unexpected and unexpected[1] in hyperparameters:
+    key = unexpected[1]
+    known = [k for k in inspect.signature(make).parameters if k != key]
+    near = difflib.get_close_matches(key, known, n=1)
+    said = f"{name} has no such hyperparameter"
+    said += f"; did you mean {near[0]}?" if near else ""
+  else:
+    words = re.findall(r"\w+", str(error))
+    key = next((word for word in words if word in hyperparameters), "")
+    said = f"{name} refuses it: {error}"
+  if not key:
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"--config.objective: {said} ({frame.filename}, line {frame.lineno})"
+  return f"--config.objective.{key}={hyperparameters[key]}: {said}"

@@ -78,16 +78,27 @@ def masked_autoencoding(
     ValueError: a mask ratio that keeps or removes everything, a decoder that
       cannot be built, or a value that the criterion refuses.
   """
+  sizes = {
+    "decoder_width": decoder_width,
+    "decoder_depth": decoder_depth,
+    "decoder_heads": decoder_heads,
+  }
+  for name, value in sizes.items():
+    if value < 1:
+      raise ValueError(f"{name} must be positive, got {value}")
+  if decoder_width % decoder_heads or decoder_width % 4:
+    raise ValueError(
+      f"decoder_heads={decoder_heads} and 4 must divide decoder_width"
+      f"={decoder_width}"
+    )
   network = models_mae.MaskedAutoencoder(
     encoder=encoder,
-    decoder_width=decoder_width,
-    decoder_depth=decoder_depth,
-    decoder_heads=decoder_heads,
+    **sizes,
   )
   num_patches = encoder.num_patches
   models_mae.num_kept(num_patches, mask_ratio)
-  # The criterion is traced once here so that it refuses bad values before anything
-  # is compiled.
+  # Traced once here: a criterion then refuses bad values before anything is
+  # compiled.
   jax.eval_shape(
     criterion,
     jax.ShapeDtypeStruct((run.batch_size,), jnp.float32),

@@ -83,7 +83,7 @@ def feature(run: Run) -> Section:
     figures = {**figures, "spectrum": plots.spectra(spectrums)}
   if not figures:
     return Section(title, note="its rank and spectrum were not recorded")
-  text = "Entropy of the eigenvalues of the test features' second moment"
+  text = "Entropy of the eigenvalues of the training features' second moment"
   if spectrums:
     dim = len(spectrums[-1][1])
     text += f" ({dim} dimensions: at most {np.log(dim):.3g} nats)"

@@ -1,13 +1,14 @@
 """What a run does once: facts, checks, where to start, what to announce."""
 
+import dataclasses
 import json
 import os
 
 from etils import epath
 import jax
-from jax.experimental import multihost_utils
 
-from mmae_jax.train import checkpoint, versions
+from mmae_jax.train import checkpoint, digests, distributed, versions
+from mmae_jax.train.metrics import read_metrics
 from mmae_jax.types import RunInfo, UsageError
 
 
@@ -50,27 +51,54 @@ def check_views(config, objective) -> None:
       )
 
 
-def find_start(folder):
-  """Where to continue.
+@dataclasses.dataclass(frozen=True)
+class Start:
+  """Where a run continues.
+
+  Attributes:
+    step: updates done; 0 is a fresh run.
+    evaluated: whether the evaluation of this step is on record.
+    finished: whether the run has ended here.
+    notes: what to tell, line by line.
+  """
+
+  step: int
+  evaluated: bool
+  finished: bool
+  notes: list[str]
+
+
+def find_start(folder) -> Start:
+  """Where to continue; collective, process 0 looks.
+
+  Unsound checkpoints that are newer are moved to `unsound/`.
 
   Args:
     folder: the run's folder.
   Returns:
-    (step, notes): 0 for a fresh run; notes name unsound checkpoints, which
-    are moved to `unsound/`.
+    A Start.
   Raises:
     UsageError: no checkpoint is sound; nothing was deleted.
   """
-  checkpoints = epath.Path(folder) / "checkpoints"
-  step, faults = checkpoint.newest_sound(checkpoints)
-  if faults and jax.process_index() == 0:
-    checkpoint.set_aside(checkpoints, step)
-  if jax.process_count() > 1:
-    multihost_utils.sync_global_devices("find_start")
+  return Start(**distributed.first(lambda: _find_start(epath.Path(folder))))
+
+
+def _find_start(folder):
+  step, faults = digests.newest_sound(folder / "checkpoints")
+  if faults:
+    digests.set_aside(folder / "checkpoints", step)
   notes = [f"unsound checkpoint, set aside: {line}" for line in faults]
+  records = read_metrics(folder) if step else []
+  seen = {record["kind"] for record in records if record["step"] == step}
+  ends = [r["status"] for r in records if r["kind"] == "end"]
   if step:
     notes.append(f"continuing from step {step} of {folder}")
-  return step or 0, notes
+  return {
+    "step": step or 0,
+    "evaluated": "eval" in seen,
+    "finished": "end" in seen and ends[-1] == "finished",
+    "notes": notes,
+  }
 
 
 def initialise_from(path, state, shardings):
@@ -81,19 +109,24 @@ def initialise_from(path, state, shardings):
     state: a fresh state.
     shardings: of the state.
   Returns:
-    The state with the encoder, and every other top-level module of the same
-    name and shapes, replaced.
+    (state, note): the state with the encoder, and every other top-level module
+    of the same name and shapes, replaced; what to tell about it.
   Raises:
-    UsageError: the encoder there is another one.
+    UsageError: there is no checkpoint, or the encoder there is another one.
   """
-  _, params, _, _, found = checkpoint.load_network(path)
+  try:
+    _, params, _, _, found = checkpoint.load_network(path)
+  except UsageError as e:
+    raise UsageError(f"--config.init_from: {e}") from e
   network = dict(state.params["network"])
+  taken = []
   for name, module in network.items():
     shapes = jax.tree.map(lambda x: x.shape, module)
     same = name in params and shapes == jax.tree.map(
       lambda x: x.shape, params[name]
     )
     if same:
+      taken.append(name)
       network[name] = jax.tree.map(
         jax.device_put, params[name], shardings.params["network"][name]
       )
@@ -102,7 +135,14 @@ def initialise_from(path, state, shardings):
         f"--config.init_from={path}: the encoder in {found} has other shapes"
         " than --config.encoder"
       )
-  return state.replace(params={**state.params, "network": network})
+  note = f"weights of {', '.join(sorted(taken))} taken from {found}"
+  return state.replace(params={**state.params, "network": network}), note
+
+
+def probe_classes(config, source) -> int:
+  """Classes of the online probe; 0 leaves it out."""
+  wanted = config.probe.enabled and source.num_classes > 1
+  return source.num_classes if wanted else 0
 
 
 def copy_rejected(folder, source) -> None:

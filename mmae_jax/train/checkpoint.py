@@ -6,14 +6,12 @@ A step is a folder `checkpoints/<step>/` with the items
     rest      optimizer, carry, probe, key, step
     config    the resolved config
     versions  format number, library versions, commit
-    digests.json   SHA-256 of every file above, written before the commit
-
-so that a changed byte or a missing file is noticed before anything is read.
+    digests.json   SHA-256 of every file above; see digests.py
 """
 
 import contextlib
-import hashlib
 import json
+import os
 
 from etils import epath
 import jax
@@ -21,59 +19,10 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from mmae_jax import config as config_lib
-from mmae_jax.train import versions
+from mmae_jax.train import digests, versions
 from mmae_jax.types import UsageError
 
 FORMAT = 1
-_ITEMS = ("network", "rest", "config", "versions")
-_DIGESTS = "digests.json"
-
-
-def _files(folder):
-  """All files below a folder; epath has no recursive glob."""
-  for path in sorted(folder.iterdir()):
-    if path.is_dir():
-      yield from _files(path)
-    else:
-      yield path
-
-
-def _file_digests(folder):
-  digests = {}
-  for item in _ITEMS:
-    if (folder / item).is_dir():
-      for path in _files(folder / item):
-        name = str(path.relative_to(folder))
-        digests[name] = hashlib.sha256(path.read_bytes()).hexdigest()
-  return digests
-
-
-def fault(folder) -> str | None:
-  """What is wrong with the files of a checkpoint; None if they are sound."""
-  folder = epath.Path(folder)
-  recorded_path = folder / _DIGESTS
-  if not recorded_path.exists():
-    return f"incomplete: {_DIGESTS} is missing"
-  try:
-    recorded = json.loads(recorded_path.read_text())
-  except ValueError:
-    return f"changed: {_DIGESTS} is not JSON"
-  found = _file_digests(folder)
-  missing = sorted(recorded.keys() - found.keys())
-  if missing:
-    return f"incomplete: {missing[0]} is missing"
-  changed = [name for name in sorted(recorded) if recorded[name] != found[name]]
-  if changed:
-    return f"changed: the bytes of {changed[0]} are not those written"
-  return None
-
-
-def steps(folder) -> list[int]:
-  """Committed steps under `checkpoints/`, ascending, sound or not."""
-  folder = epath.Path(folder)
-  if not folder.is_dir():
-    return []
-  return sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit())
 
 
 def split(state, key):
@@ -106,10 +55,11 @@ def _named_failure(folder):
   except UsageError:
     raise
   except Exception as e:  # orbax wraps what the file system said
-    reason = e
-    while reason.__cause__ is not None and not isinstance(reason, OSError):
-      reason = reason.__cause__
-    if not isinstance(reason, OSError) and not _is_full(e):
+    cause = e
+    while cause.__cause__ is not None and not isinstance(cause, OSError):
+      cause = cause.__cause__
+    reason = cause.strerror if isinstance(cause, OSError) else _reason(str(e))
+    if reason is None:
       raise
     raise UsageError(
       f"{folder}: the checkpoint could not be written ({reason}); earlier"
@@ -118,13 +68,20 @@ def _named_failure(folder):
     ) from e
 
 
-def _is_full(error):
-  # tensorstore reports a full disk as text only.
-  text = str(error)
-  return any(
-    mark in text
-    for mark in ("No space left", "RESOURCE_EXHAUSTED", "Disk quota exceeded")
-  )
+def _reason(text):
+  # tensorstore reports what the file system said as text only.
+  for reason in (
+    "No space left on device",
+    "Disk quota exceeded",
+    "File too large",
+    "Read-only file system",
+    "Permission denied",
+    "Input/output error",
+  ):
+    if reason in text:
+      return reason
+  failed = "RESOURCE_EXHAUSTED" in text or "Error writing" in text
+  return text.splitlines()[0] if failed else None
 
 
 def join(state, network, rest):
@@ -144,12 +101,13 @@ class Checkpoints:
 
   def __init__(self, folder, *, keep):
     """Args: folder: `<workdir>/checkpoints`; keep: how many stay on disk."""
-    self._folder = epath.Path(folder)
+    self._folder = _absolute(folder)
     self._saving = None
     self._manager = ocp.CheckpointManager(
       self._folder,
       options=ocp.CheckpointManagerOptions(
         max_to_keep=keep,
+        cleanup_tmp_directories=True,  # of a killed save
         enable_async_checkpointing=True,
         async_options=ocp.AsyncOptions(
           post_finalization_callback=self._write_digests
@@ -163,8 +121,7 @@ class Checkpoints:
     if jax.process_index() != 0:
       return
     folders = list(self._folder.glob(f"{self._saving}.*-tmp*"))
-    folder = folders[0] if folders else self._folder / str(self._saving)
-    (folder / _DIGESTS).write_text(json.dumps(_file_digests(folder), indent=1))
+    digests.write(folders[0] if folders else self._folder / str(self._saving))
 
   def save(self, state, config, step) -> None:
     """Starts writing; the previous save is finished first.
@@ -237,58 +194,32 @@ class Checkpoints:
     return join(state, restored["network"], restored["rest"])
 
   def close(self) -> None:
-    """Finishes what is being written and frees the manager's threads."""
-    self._manager.close()
+    """Finishes what is being written and frees the manager's threads.
+
+    Raises nothing: `wait` tells whether a save has failed.
+    """
+    with contextlib.suppress(Exception):
+      self._manager.close()
+    if jax.process_index() == 0:
+      for unfinished in self._folder.glob("*.orbax-checkpoint-tmp*"):
+        with contextlib.suppress(OSError):  # of a save that failed
+          unfinished.rmtree()
 
 
-def newest_sound(folder):
-  """The newest checkpoint whose files are sound.
-
-  Args:
-    folder: `<workdir>/checkpoints`.
-  Returns:
-    (step, faults): step is None where there is no checkpoint at all; faults
-    are lines that name the newer, unsound ones.
-  Raises:
-    UsageError: there are checkpoints, but none is sound; nothing is deleted.
-  """
-  folder = epath.Path(folder)
-  faults = []
-  for step in reversed(steps(folder)):
-    problem = fault(folder / str(step))
-    if problem is None:
-      return step, faults
-    faults.append(f"{folder / str(step)}: {problem}")
-  if faults:
-    raise UsageError(
-      "no sound checkpoint is left; nothing was deleted:\n  "
-      + "\n  ".join(faults)
-      + "\nrestore these files, or start anew with another --workdir"
-    )
-  return None, faults
-
-
-def set_aside(folder, newest) -> None:
-  """Moves unsound checkpoints newer than `newest` to `unsound/`.
-
-  Their numbers are needed again; nothing is deleted. Process 0 only.
-  """
-  folder = epath.Path(folder)
-  aside = folder.parent / "unsound"
-  for step in steps(folder):
-    if newest is None or step > newest:
-      aside.mkdir(parents=True, exist_ok=True)
-      number = len(
-        [p for p in aside.iterdir() if p.name.startswith(f"{step}-")]
-      )
-      (folder / str(step)).rename(aside / f"{step}-{number}")
+def _absolute(folder):
+  """orbax takes absolute paths only; gs://... is one."""
+  folder = os.fspath(folder)
+  remote = "://" in folder
+  return epath.Path(folder if remote else os.path.abspath(folder))
 
 
 def _read_arrays(folder):
   """The arrays of one item as NumPy, whatever devices wrote them."""
-  checkpointer = ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
-  tree = checkpointer.metadata(folder).item_metadata.tree
-  return checkpointer.restore(
+  folder = _absolute(folder)
+  # Not ocp.Checkpointer: it warns that a single item is no whole checkpoint.
+  handler = ocp.PyTreeCheckpointHandler()
+  tree = handler.metadata(folder).tree
+  return handler.restore(
     folder,
     args=ocp.args.PyTreeRestore(
       restore_args=jax.tree.map(
@@ -315,18 +246,16 @@ def load_network(path, *, step=None, evaluated="student"):
   if path.name.isdigit() and (path / "network").exists():
     path, step = path.parent.parent, int(path.name)
   folder = path / "checkpoints"
-  known = steps(folder)
+  known = digests.steps(folder)
   if not known:
     raise UsageError(f"{path}: not a run (no checkpoints/ with a step in it)")
   if step is None:
-    step, _ = newest_sound(folder)
+    step, _ = digests.newest_sound(folder)
   elif step not in known:
-    raise UsageError(
-      f"{path}: no checkpoint of step {step}; it has {', '.join(map(str, known))}"
-    )
+    there = ", ".join(map(str, known))
+    raise UsageError(f"{path}: no checkpoint of step {step}; it has {there}")
   folder = folder / str(step)
-  problem = fault(folder)
-  if problem:
+  if problem := digests.fault(folder):
     raise UsageError(f"{folder}: {problem}")
   config = config_lib.from_json((folder / "config" / "metadata").read_text())
   if evaluated == "teacher":

@@ -6,8 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmae_jax.evaluate import features as features_lib
-from mmae_jax.evaluate import in_loop
+from mmae_jax.evaluate import features as features_lib, in_loop
 from mmae_jax.report import write_report
 
 _PICTURES = 8
@@ -33,6 +32,15 @@ class Diagnostics:
     self._writes = jax.process_index() == 0
     self._reported = time.monotonic()
     self._reconstruct = None
+
+  def left_out(self) -> list[str]:
+    """A line about what this run cannot measure, if there is any."""
+    reason = features_lib.missing_labels(self._train)
+    parts = "the probe, k-NN and linear accuracy"
+    if not reason and self._test is None:
+      reason = "there is no test split"
+      parts = "k-NN and linear accuracy"
+    return [f"{reason}: {parts} are left out"] if reason else []
 
   def evaluate(self, step, state, *, final) -> dict:
     """Metrics of the frozen encoder.

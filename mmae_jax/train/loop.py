@@ -1,38 +1,28 @@
 """The training loop: one readable path from a config to a trained encoder."""
 
+import contextlib
 import functools
 import time
 
 import jax
-from jax.experimental import multihost_utils
-import numpy as np
 
-from mmae_jax import config as config_lib
-from mmae_jax import objectives
-from mmae_jax.data import photometry as photometry_lib
-from mmae_jax.data import pipeline, source
+from mmae_jax import config as config_lib, objectives
+from mmae_jax.data import photometry as photometry_lib, pipeline, source
 from mmae_jax.models import build_encoder
 from mmae_jax.train import (
   begin,
-  diagnostics,
-)
-from mmae_jax.train import (
   checkpoint as checkpoint_lib,
-)
-from mmae_jax.train import (
+  diagnostics,
+  distributed,
   optimizer as optimizer_lib,
-)
-from mmae_jax.train import (
   state as state_lib,
-)
-from mmae_jax.train import (
   step as step_lib,
 )
 from mmae_jax.train.metrics import Metrics
 from mmae_jax.train.stop import Stopped, StopSignal
 from mmae_jax.train.window import Window
 from mmae_jax.train.workdir import Workdir
-from mmae_jax.types import TrainState
+from mmae_jax.types import TrainState, UsageError
 
 
 def run(config, workdir, *, stop=None) -> TrainState:
@@ -49,7 +39,11 @@ def run(config, workdir, *, stop=None) -> TrainState:
       anything is compiled; or a loss that is no longer finite.
     Stopped: a signal came; everything new was saved.
   """
-  stop = stop or StopSignal()
+  with contextlib.ExitStack() as opened:
+    return _run(config, workdir, stop or StopSignal(), opened)
+
+
+def _run(config, workdir, stop, opened):
   began = time.monotonic()
 
   # --- Config, devices, folder -----------------------------------------------
@@ -57,7 +51,7 @@ def run(config, workdir, *, stop=None) -> TrainState:
   mesh = state_lib.make_mesh(**config.mesh)
   state_lib.check_batch(config.batch_size, config.microbatches, mesh)
   encoder = build_encoder(config.encoder, config.views["global"].size)
-  folder = Workdir(workdir, config)
+  folder = opened.enter_context(contextlib.closing(Workdir(workdir, config)))
 
   # --- Data ------------------------------------------------------------------
   source.prepare(config)
@@ -82,16 +76,36 @@ def run(config, workdir, *, stop=None) -> TrainState:
     optimizer,
     jax.eval_shape(photometry, jax.random.key(0), batch_shapes),
     mesh,
-    num_classes=train_source.num_classes if config.probe.enabled else 0,
+    num_classes=begin.probe_classes(config, train_source),
   )
-  start, notes = begin.find_start(folder.path)
+  start = begin.find_start(folder.path)
+  notes = start.notes
   checkpoints = checkpoint_lib.Checkpoints(
     folder.path / "checkpoints", keep=config.checkpoint.keep
   )
-  if start:
-    state = checkpoints.restore(start, state, shardings)
+  opened.callback(checkpoints.close)
+  if start.step:
+    state = checkpoints.restore(start.step, state, shardings)
   elif config.init_from:
-    state = begin.initialise_from(config.init_from, state, shardings)
+    state, taken = begin.initialise_from(config.init_from, state, shardings)
+    notes = [*notes, taken]
+
+  # --- What is written -------------------------------------------------------
+  metrics = Metrics(
+    folder.path,
+    total_steps=info.total_steps,
+    active=jax.process_index() == 0,
+    tensorboard=config.logging.tensorboard,
+  )
+  opened.callback(metrics.close)
+  looker = diagnostics.Diagnostics(
+    config, folder.path, encoder, objective, mesh, train_source, test_source
+  )
+  for note in notes + looker.left_out():
+    metrics.say(note)
+  if start.finished:
+    metrics.say(f"this run is finished: {folder.path / 'report.html'}")
+    return state
 
   # --- Compilation -----------------------------------------------------------
   train_step = step_lib.compile_step(
@@ -108,34 +122,23 @@ def run(config, workdir, *, stop=None) -> TrainState:
     shardings,
   )
 
-  # --- What is written -------------------------------------------------------
-  metrics = Metrics(
-    folder.path,
-    total_steps=info.total_steps,
-    active=jax.process_index() == 0,
-    tensorboard=config.logging.tensorboard,
-  )
-  looker = diagnostics.Diagnostics(
-    config, folder.path, encoder, objective, mesh, train_source, test_source
-  )
-  for note in notes:
-    metrics.say(note)
-  begin.announce(metrics, config, state, start, train_step, train_source)
+  begin.announce(metrics, config, state, start.step, train_step, train_source)
 
   save_every = max(info.steps(config.checkpoint.every_epochs), 1)
   evaluate_every = max(info.steps(config.evaluation.every_epochs), 1)
   log_every = config.logging.log_every_steps
   window = Window(info.batch_size)
-  saved = start  # the step that is safe on disk (or on its way there)
+  saved = start.step  # the step that is safe on disk (or on its way there)
 
   def end(step, status):
     metrics.end(step, status=status, seconds=time.monotonic() - began)
 
   def save(step, state):
-    """Writes a state whose every loss so far was finite."""
+    """Writes a state that is finite, as every loss so far was."""
     nonlocal saved
     window.check(folder.path, saved)
     if step != saved:
+      window.check_state(step, state, folder.path, saved)
       checkpoints.save(state, config, step)
       saved = step
 
@@ -144,77 +147,73 @@ def run(config, workdir, *, stop=None) -> TrainState:
     checkpoints.wait()
 
     def farewell(signum):
-      metrics.say(f"stopped while evaluating: step {step} is saved")
+      kept = f"step {saved} is saved" if saved else "nothing to save yet"
+      metrics.say(f"stopped while evaluating: {kept}")
       end(step, "stopped")
 
     with stop.nothing_to_save(farewell):
       values = looker.evaluate(step, state, final=final)
       metrics.evaluation(step, values, epoch=step / info.steps_per_epoch)
-      looker.report(metrics, step, final=final)
+      if not final:
+        looker.report(metrics, step, final=False)
     return values
 
   # --- Loop ------------------------------------------------------------------
-  batches = pipeline.batches(train_source, config, mesh=mesh, start_step=start)
-  step = start
+  batches = pipeline.batches(
+    train_source, config, mesh=mesh, start_step=start.step
+  )
+  opened.enter_context(contextlib.closing(batches))
+  opened.enter_context(stop.deferred())
+  agreement = distributed.Agreement(start.step)
+  step = start.step
   try:
-    if start == 0:
-      look(0, state)
-    with stop.deferred():
-      window.restart()
-      for step in range(start + 1, info.total_steps + 1):
-        with window.waiting():
-          batch = next(batches)
-        with jax.transfer_guard("disallow"):
-          state, values = train_step(state, batch)
-        window.add(step, values)
-        if objective.refresh and step % objective.refresh_every == 0:
-          state = begin.refreshed(objective, state, shardings)
+    # A stop may have cut off the evaluation of the step that was saved.
+    unseen = step % evaluate_every == 0 and not start.evaluated
+    if unseen and step < info.total_steps:
+      look(step, state)
+    window.restart()
+    for step in range(start.step + 1, info.total_steps + 1):
+      with window.waiting():
+        batch = next(batches)
+      with jax.transfer_guard("disallow"):
+        state, values = train_step(state, batch)
+      window.add(step, values)
+      if objective.refresh and step % objective.refresh_every == 0:
+        state = begin.refreshed(objective, state, shardings)
 
-        last = step == info.total_steps
-        log = step % log_every == 0 or last
-        evaluate = step % evaluate_every == 0 and not last
-        stopping = agreed(stop.requested, ask=log or evaluate)
-        if log:
-          values = window.fetch(folder.path, saved)
-          metrics.train(step, values, epoch=step / info.steps_per_epoch)
-        metrics.progress(step)
-        if step % save_every == 0 or evaluate or last or stopping:
-          save(step, state)
-        if stopping:
-          checkpoints.wait()
-          metrics.say(f"step {step} is saved; the same command continues")
-          stop.raise_stopped()
-        if evaluate:
-          look(step, state)
-          window.restart()
+      last = step == info.total_steps
+      log = step % log_every == 0 or last
+      evaluate = step % evaluate_every == 0 and not last
+      stopping = agreement.signum(stop, step, ask=log or evaluate)
+      if log:
+        values = window.fetch(folder.path, saved)
+        metrics.train(step, values, epoch=step / info.steps_per_epoch)
+      metrics.progress(step)
+      if step % save_every == 0 or evaluate or last or stopping:
+        save(step, state)
+      if stopping:
+        checkpoints.wait()
+        metrics.say(f"step {step} is saved; the same command continues")
+        raise Stopped(stopping)
+      if evaluate:
+        look(step, state)
+        window.restart()
 
-    # --- The end: the last evaluation, with the linear probe, and the report ---
+    # --- The end: the last evaluation, with the linear probe; the report ------
     results = look(info.total_steps, state, final=True)
     end(info.total_steps, "finished")
     looker.report(metrics, info.total_steps, final=True)
     metrics.say(looker.summary(results))
-  except FloatingPointError as e:
+  except FloatingPointError as e:  # every process sees the same numbers
+    checkpoints.wait()
     end(step, "failed")
     raise begin.not_finite(e) from None
-  except BaseException as e:
-    end(step, "stopped" if isinstance(e, Stopped) else "failed")
+  except Stopped:
+    end(step, "stopped")
     raise
-  finally:
-    batches.close()
-    checkpoints.close()
-    metrics.close()
-    folder.release()
+  except BaseException as e:
+    with contextlib.suppress(UsageError):  # the disk may be full
+      end(step, "failed")
+    distributed.fail(e)
+    raise
   return state
-
-
-def agreed(requested: bool, *, ask: bool) -> bool:
-  """Whether to stop, the same on every process.
-
-  One process knows at once; several ask each other at log steps only, since
-  the question is a collective operation.
-  """
-  if jax.process_count() == 1:
-    return requested
-  return ask and bool(
-    np.any(multihost_utils.process_allgather(np.asarray(requested)))
-  )

@@ -16,8 +16,7 @@ from absl import logging
 from etils import epath
 import numpy as np
 
-from mmae_jax.train import console as console_lib
-from mmae_jax.train import lines
+from mmae_jax.train import console as console_lib, lines
 from mmae_jax.types import UsageError
 
 FILE = "metrics.jsonl"

@@ -5,6 +5,12 @@ import os
 import signal
 import socket
 import threading
+import time
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# A wrapper (srun, uv, a batch script) passes on a signal that its whole process
+# group has had already: what follows this fast is the same one.
+_ECHO_SECONDS = 0.3
 
 
 class Stopped(Exception):
@@ -26,51 +32,79 @@ class StopSignal:
   Python runs handlers between two bytecodes of the main thread, which a long
   compilation never reaches. The interpreter's wake-up socket is written by the
   C handler itself, so a thread that reads it answers at any moment.
+
+  Attributes:
+    tell: called with each signal that came to this process, before it is
+      answered; `distributed.initialise` tells the other processes by it.
+    leave: ends the process at once with an exit code.
   """
 
   def __init__(self):
+    self.tell = lambda signum: None
+    self.leave = os._exit
     self._signum = None
+    self._since = 0.0
     self._farewell = None
-    self._lock = threading.Lock()
+    self._lock = threading.RLock()
 
   def install(self) -> "StopSignal":
     """Takes over SIGTERM and SIGINT; main thread only."""
-    reader, writer = socket.socketpair()
-    writer.setblocking(False)
-    for signum in (signal.SIGTERM, signal.SIGINT):
-      signal.signal(signum, lambda *_: None)
-    signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
-    self._writer = writer
+    reader, self._writer = socket.socketpair()
+    self._writer.setblocking(False)
+    self.take_over()
     threading.Thread(
       target=self._watch, args=(reader,), name="signals", daemon=True
     ).start()
+    # A forked child that is signalled must not write to our socket.
+    os.register_at_fork(after_in_child=_forget)
     return self
+
+  def take_over(self) -> None:
+    """Sets the handlers again, after a library that has set its own."""
+    for signum in _SIGNALS:
+      signal.signal(signum, lambda *_: None)
+    signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
 
   def _watch(self, reader):
     while True:
       for signum in reader.recv(16):
-        with self._lock:
-          again, self._signum = self._signum is not None, signum
-          farewell = self._farewell
-          if again or farewell is not None:
-            if farewell is not None and not again:
-              farewell(signum)
-            # No clean-up: the main thread may be inside a compilation.
-            os._exit(128 + signum)
+        if signum in _SIGNALS:
+          self.tell(signum)
+          self.receive(signum)
+
+  def receive(self, signum) -> None:
+    """Answers a signal that came to this process."""
+    with self._lock:
+      if self._signum is None:
+        self._since = time.monotonic()
+        self._signum = signum
+        if self._farewell is not None:
+          self._bid_farewell()
+      elif time.monotonic() - self._since > _ECHO_SECONDS:
+        self.leave(128 + signum)
+
+  def hear(self, signum) -> None:
+    """Answers a signal that came to another process of the run."""
+    with self._lock:
+      if self._signum is None:
+        self.receive(signum)
+
+  def _bid_farewell(self):
+    try:
+      self._farewell(self._signum)
+    finally:
+      # No clean-up: the main thread may be inside a compilation.
+      self.leave(128 + self._signum)
 
   @property
   def requested(self) -> bool:
     """Whether a signal came."""
     return self._signum is not None
 
-  def check(self) -> None:
-    """Raises Stopped if a signal came."""
-    if self._signum is not None:
-      raise Stopped(self._signum)
-
-  def raise_stopped(self) -> None:
-    """Raises Stopped, also where another process was the one signalled."""
-    raise Stopped(self._signum or signal.SIGTERM)
+  @property
+  def signum(self) -> int:
+    """The signal's number; 0 if none came."""
+    return self._signum or 0
 
   def nothing_to_save(self, farewell):
     """Inside, a signal ends the process at once after farewell(signum).
@@ -80,7 +114,7 @@ class StopSignal:
     Args:
       farewell: called in another thread; writes and says what there is to say.
     Returns:
-      A context manager; it raises Stopped if a signal has come before.
+      A context manager; if a signal has come before, it ends the process too.
     """
     return self._answer_with(farewell)
 
@@ -97,9 +131,16 @@ class StopSignal:
     with self._lock:
       outer, self._farewell = self._farewell, farewell
     try:
-      if farewell is not None:
-        self.check()
+      if farewell is not None and self._signum is not None:
+        farewell(self._signum)
+        raise Stopped(self._signum)
       yield
     finally:
       with self._lock:
         self._farewell = outer
+
+
+def _forget():
+  signal.set_wakeup_fd(-1)
+  signal.signal(signal.SIGTERM, signal.SIG_DFL)
+  signal.signal(signal.SIGINT, signal.default_int_handler)

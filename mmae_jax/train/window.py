@@ -5,11 +5,25 @@ import math
 import time
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 # These are states of a step and not means over steps.
 _LAST = ("learning_rate", "effective_weight")
 _WATCHED = ("loss", "grad_norm")
+
+
+def _last_good(folder, saved):
+  good = f"{folder}/checkpoints/{saved}" if saved else "none yet"
+  return f"last good checkpoint: {good}"
+
+
+@jax.jit
+def _all_finite(tree):
+  floats = [
+    x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)
+  ]
+  return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in floats]))
 
 
 class Window:
@@ -60,11 +74,28 @@ class Window:
     for step, values in fetched:
       if not all(math.isfinite(values[name]) for name in _WATCHED):
         told = ", ".join(f"{k} {float(v):.6g}" for k, v in values.items())
-        good = f"{folder}/checkpoints/{saved}" if saved else "none yet"
         raise FloatingPointError(
-          f"step {step}: not finite ({told}); last good checkpoint: {good}"
+          f"step {step}: not finite ({told}); {_last_good(folder, saved)}"
         )
     return fetched
+
+  def check_state(self, step, state, folder, saved) -> None:
+    """Looks for numbers in a state that are not finite.
+
+    The last update may have spoilt it although its loss was finite.
+
+    Args:
+      step: of the state.
+      state: the TrainState, on the devices.
+      folder, saved: as in `check`.
+    Raises:
+      FloatingPointError: the state must not be saved.
+    """
+    if not _all_finite(state):
+      raise FloatingPointError(
+        f"step {step}: the loss was finite, but the update was not;"
+        f" {_last_good(folder, saved)}"
+      )
 
   def fetch(self, folder, saved) -> dict[str, float]:
     """Means since the last call, with `images_per_second`, `data_wait`."""

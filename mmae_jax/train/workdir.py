@@ -1,13 +1,12 @@
 """A run's folder: its name, its lock, and the config that it belongs to."""
 
 import fcntl
-import json
 import os
 
 from etils import epath
-import jax
 
 from mmae_jax import config as config_lib
+from mmae_jax.train import distributed
 from mmae_jax.types import UsageError
 
 
@@ -38,16 +37,22 @@ class Workdir:
     """
     self.path = epath.Path(path)
     self._lock = None
-    if jax.process_index() == 0:
-      try:
-        self.path.mkdir(parents=True, exist_ok=True)
-        if "://" not in os.fspath(self.path):
-          self._acquire()
-        self._claim(config)
-      except OSError as e:
-        raise UsageError(
-          f"--workdir={path}: cannot be written ({e.strerror or e})"
-        ) from e
+    try:
+      distributed.first(lambda: self._open(config))
+    except UsageError:
+      self.close()
+      raise
+
+  def _open(self, config):
+    try:
+      self.path.mkdir(parents=True, exist_ok=True)
+      if "://" not in os.fspath(self.path):
+        self._acquire()
+      self._claim(config)
+    except OSError as e:
+      raise UsageError(
+        f"--workdir={self.path}: cannot be written ({e.strerror or e})"
+      ) from e
 
   def _acquire(self):
     # The lock goes with the process, however it ends.
@@ -64,7 +69,7 @@ class Workdir:
     if recorded.exists():
       try:
         old = config_lib.from_json(recorded.read_text())
-      except json.JSONDecodeError as e:
+      except (ValueError, TypeError) as e:
         raise UsageError(
           f"--workdir={self.path}: config.json is not readable ({e});"
           " choose another --workdir"
@@ -81,7 +86,7 @@ class Workdir:
     partial.write_text(config_lib.to_json(config))
     partial.replace(recorded)
 
-  def release(self) -> None:
+  def close(self) -> None:
     """Lets another process run in the folder."""
     if self._lock is not None:
       self._lock.close()

@@ -1,5 +1,6 @@
 """One's own folder: classes, splits, odd files, the ledger, being killed."""
 
+import itertools
 import json
 import subprocess
 import sys
@@ -190,6 +191,12 @@ def test_data_dir_that_is_a_file(make_folder, make_config, tmp_path):
     source.prepare(config)
 
 
+def test_folders_are_prepared_on_a_local_disk(make_folder, make_config):
+  config = make_config(folder=str(make_folder({"a": 1})), dir="gs://bucket/x")
+  with pytest.raises(UsageError, match=r"data.dir=gs://bucket/x: .*local"):
+    source.prepare(config)
+
+
 # Each child dies at the n-th rename, link or record; the parent starts no
 # thread, so it may fork.
 _KILLED = """
@@ -246,7 +253,7 @@ def test_killed_preparation_keeps_its_finished_shards(
   lines = [json.loads(line) for line in done.stdout.splitlines()]
   codes, kept = zip(*lines, strict=True)
   assert codes == (-9, -9, -9, -9, -9, 0)
-  for before, after in zip(kept[:3], kept[1:4], strict=True):
+  for before, after in itertools.pairwise(kept[:4]):
     finished = [name for name in before if f"{name}.json" in before]
     for name in finished:
       assert after[name] == before[name], f"{name} was written again"

@@ -172,6 +172,13 @@ def test_batches_that_do_not_fit(train, config, mesh):
     pipeline.evaluation_batches(train, config, mesh=mesh, batch_size=12)
 
 
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_seed_out_of_range(train, config, seed):
+  config.seed = seed
+  with pytest.raises(UsageError, match=f"--config.seed={seed}"):
+    pipeline.host_batches(train, config)
+
+
 def test_photometry_normalises_and_drops_labels(train, config):
   (batch,) = _take(1, train, config)
   views = photometry.make_photometry(config)(jax.random.key(0), batch)

@@ -133,8 +133,6 @@ def test_splits_as_tfds_writes_them(make_config):
 )
 def test_bad_splits_are_named(make_config, split, spec):
   config = make_config(**{f"{split}_split": spec})
-  if (split, spec) == ("train", ""):
-    spec = ""
   with pytest.raises(UsageError) as stopped:
     source.open_source(config, split)
   assert f"--config.data.{split}_split={spec}" in str(stopped.value)
@@ -172,6 +170,15 @@ def test_records_without_an_image(make_config, tmp_path):
   _prepared(NoImages, tmp_path)
   config = make_config(name="no_images", dir=str(tmp_path))
   with pytest.raises(UsageError, match=r"name=no_images: .* no image"):
+    source.open_source(config, "train")
+
+
+def test_files_without_random_access(make_config, tmp_path):
+  _prepared(TinyEncoded, tmp_path)
+  info = tmp_path / "tiny_encoded/2.1.0/dataset_info.json"
+  info.write_text(info.read_text().replace("array_record", "tfrecord"))
+  config = make_config(name="tiny_encoded", dir=str(tmp_path))
+  with pytest.raises(UsageError, match="as tfrecord, .* random access"):
     source.open_source(config, "train")
 
 

@@ -7,8 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from mmae_jax.train import checkpoint
-from mmae_jax.train import state as state_lib
+from mmae_jax.train import checkpoint, state as state_lib
 
 
 @pytest.fixture(scope="session", params=[1, 8], ids=["1 device", "8 devices"])

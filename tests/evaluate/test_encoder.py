@@ -11,8 +11,7 @@ import pytest
 
 import mmae_jax
 from mmae_jax.data import crops
-from mmae_jax.evaluate import encoder as encoder_lib
-from mmae_jax.evaluate import features, fit
+from mmae_jax.evaluate import encoder as encoder_lib, features, fit
 from mmae_jax.train import checkpoint
 from mmae_jax.types import UsageError
 

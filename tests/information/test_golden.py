@@ -11,9 +11,9 @@ import pytest
 
 from mmae_jax import information
 
-I, J = np.arange(16)[:, None], np.arange(8)[None, :]
-F = np.sin(0.37 * (I + 1) * (J + 1)) + 0.25 * np.cos(1.3 * I)
-G = F + 0.3 * np.cos(0.9 * I * (J + 2))
+ROW, COLUMN = np.arange(16)[:, None], np.arange(8)[None, :]
+F = np.sin(0.37 * (ROW + 1) * (COLUMN + 1)) + 0.25 * np.cos(1.3 * ROW)
+G = F + 0.3 * np.cos(0.9 * ROW * (COLUMN + 2))
 
 LOSSES = {
   "scale 1": (

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmae_jax.models import mae, vit
+from mmae_jax.models import mae, patches, vit
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -101,11 +101,11 @@ def test_value_and_gradient():
   # --- theirs ---
   foreign = foreign_model()
   state = foreign_names(params)
-  state["vit.embeddings.position_embeddings"] = vit.position_table(
+  state["vit.embeddings.position_embeddings"] = patches.position_table(
     WIDTH, SIZE // PATCH
   )[None]
   # Hugging Face 5.x leaves the decoder's positions at zero.
-  state["decoder.decoder_pos_embed"] = vit.position_table(
+  state["decoder.decoder_pos_embed"] = patches.position_table(
     DECODER_WIDTH, SIZE // PATCH
   )[None]
   foreign.load_state_dict(

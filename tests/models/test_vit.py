@@ -1,5 +1,8 @@
 """The encoder: sizes, positions, initialisation, features, precision."""
 
+import functools
+import math
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -8,23 +11,21 @@ import numpy as np
 import pytest
 
 from mmae_jax import models, types
-from mmae_jax.models import vit
+from mmae_jax.models import patches, vit
 
 SMALL = dict(width=16, depth=3, heads=2, patch_size=4, image_size=16)
 
 
-def make(**kwargs):
-  """A tiny encoder with random parameters, biases and scales included."""
-  encoder = vit.ViT(**SMALL | kwargs)
+@functools.cache
+def make():
+  """(encoder, its compiled apply, random parameters, images)."""
+  encoder = vit.ViT(**SMALL)
   images = jax.random.normal(jax.random.key(1), (2, 16, 16, 3))
-  variables = encoder.init(jax.random.key(0), images)
-  leaves, tree = jax.tree.flatten(variables)
-  keys = jax.random.split(jax.random.key(2), len(leaves))
-  leaves = [
-    leaf + 0.1 * jax.random.normal(key, leaf.shape)
-    for key, leaf in zip(keys, leaves, strict=True)
-  ]
-  return encoder, tree.unflatten(leaves), images
+  shapes = jax.eval_shape(encoder.init, jax.random.key(0), images)
+  rng = np.random.default_rng(0)
+  variables = jax.tree.map(lambda x: rng.normal(0, 0.3, x.shape), shapes)
+  variables = jax.tree.map(jnp.float32, variables)
+  return encoder, jax.jit(encoder.apply), variables, images
 
 
 # --- the authors' numbers (specs, 1.3 and 1.4) ---
@@ -41,7 +42,7 @@ def make(**kwargs):
   ],
 )
 def test_position_table_golden(width, grid, total, entries):
-  table = vit.position_table(width, grid)
+  table = patches.position_table(width, grid)
   assert table.shape == (1 + grid**2, width) and table.dtype == np.float64
   np.testing.assert_allclose(table.sum(), total, atol=1e-6)
   np.testing.assert_array_equal(table[0], 0)
@@ -55,10 +56,10 @@ def test_patchify_golden():
   y, x, c = np.ogrid[:224, :224, :3]
   image = np.sin(0.05 * x + 0.03 * y + c) + 0.2 * np.cos(0.11 * x * (c + 1))
   with jax.enable_x64(True):
-    patches = np.asarray(vit.patchify(jnp.asarray(image[None]), 16))[0]
+    cut = np.asarray(patches.patchify(jnp.asarray(image[None]), 16))[0]
   expected = [0.3661431948, -0.7574971596, -1.1842452888, 0.3354040243]
-  np.testing.assert_allclose(patches[17, :4], expected, atol=1e-10)
-  np.testing.assert_allclose(patches[17, 400], -0.8186338590, atol=1e-10)
+  np.testing.assert_allclose(cut[17, :4], expected, atol=1e-10)
+  np.testing.assert_allclose(cut[17, 400], -0.8186338590, atol=1e-10)
 
 
 # --- parameters ---
@@ -66,7 +67,8 @@ def test_patchify_golden():
 
 def test_initialisation_bounds():
   encoder = vit.ViT(width=192, depth=1, heads=3, patch_size=16, image_size=32)
-  params = encoder.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))["params"]
+  init = jax.jit(encoder.init)
+  params = init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))["params"]
   block = params["block_0"]
 
   def assert_uniform(x, bound):
@@ -105,7 +107,7 @@ def test_vit_size():
 
 def test_forward_equals_numpy():
   """The whole encoder against a float64 formula written from the paper."""
-  erf = np.vectorize(__import__("math").erf)
+  erf = np.vectorize(math.erf)
 
   def norm(x, p):
     mean, var = x.mean(-1, keepdims=True), x.var(-1, keepdims=True)
@@ -125,13 +127,13 @@ def test_forward_equals_numpy():
     return linear(out, p["proj"])
 
   def reference(image, p):
-    patches = [
+    cut = [
       image[i : i + 4, j : j + 4].reshape(-1)
       for i in range(0, 16, 4)
       for j in range(0, 16, 4)
     ]
-    x = linear(np.stack(patches), p["patch_embed"])
-    x = np.concatenate([p["cls_token"][0], x]) + vit.position_table(16, 4)
+    x = linear(np.stack(cut), p["patch_embed"])
+    x = np.concatenate([p["cls_token"][0], x]) + patches.position_table(16, 4)
     for i in range(3):
       block = p[f"block_{i}"]
       x = x + attend(norm(x, block["norm1"]), block["attn"], 2)
@@ -139,10 +141,10 @@ def test_forward_equals_numpy():
       x = x + linear(h * (1 + erf(h / np.sqrt(2))) / 2, block["mlp"]["fc2"])
     return norm(x, p["norm"])
 
-  encoder, variables, images = make()
+  encoder, _, variables, images = make()
   with jax.enable_x64(True):
     to64 = lambda x: jnp.asarray(np.asarray(x, np.float64))
-    out = encoder.apply(jax.tree.map(to64, variables), to64(images))
+    out = jax.jit(encoder.apply)(jax.tree.map(to64, variables), to64(images))
     assert out.dtype == jnp.float64
   params = jax.tree.map(lambda x: np.asarray(x, np.float64), variables)
   expected = [
@@ -153,28 +155,32 @@ def test_forward_equals_numpy():
 
 def test_kept_patches_keep_their_order():
   """A permutation of all patches permutes the tokens and nothing else."""
-  encoder, variables, images = make()
+  _, apply, variables, images = make()
   kept = jnp.stack([jnp.arange(16)[::-1], jnp.roll(jnp.arange(16), 3)])
-  every = encoder.apply(variables, images)
-  some = encoder.apply(variables, images, kept)
+  every = apply(variables, images)
+  some = apply(variables, images, kept)
   chex.assert_trees_all_close(some[:, 0], every[:, 0], atol=1e-5)
   permuted = jnp.take_along_axis(every[:, 1:], kept[:, :, None], axis=1)
   chex.assert_trees_all_close(some[:, 1:], permuted, atol=1e-5)
 
 
 def test_features():
-  encoder, variables, images = make()
-  tokens = encoder.apply(variables, images)
-  features = lambda **k: encoder.apply(
-    variables, images, **k, method="features"
-  )
-  chex.assert_trees_all_close(features(), tokens[:, 0])
-  chex.assert_trees_all_close(features(layer=2), tokens[:, 0])
+  encoder, apply, variables, images = make()
+  tokens = apply(variables, images)
+
+  def features(**settings):
+    apply = functools.partial(encoder.apply, method="features", **settings)
+    return jax.jit(apply)(variables, images)
+
+  chex.assert_trees_all_close(features(), tokens[:, 0], atol=1e-6)
+  chex.assert_trees_all_close(features(layer=2), features())
   mean = features(pool="mean")
   chex.assert_trees_all_close(mean, tokens[:, 1:].mean(axis=1), atol=1e-6)
   shallow = vit.ViT(**SMALL | dict(depth=2))
   chex.assert_trees_all_close(
-    features(layer=-2), shallow.apply(variables, images)[:, 0]
+    features(layer=-2),
+    jax.jit(shallow.apply)(variables, images)[:, 0],
+    atol=1e-6,
   )
   assert encoder.feature_dim == features().shape[-1]
   with pytest.raises(ValueError, match="pool.*'max'"):
@@ -184,8 +190,8 @@ def test_features():
 
 
 def test_normalise_is_the_final_norm():
-  encoder, variables, images = make()
-  tokens = encoder.apply(variables, images)
+  encoder, apply, variables, images = make()
+  tokens = apply(variables, images)
   twice = encoder.apply(variables, tokens, method="normalise")
   mean = tokens.mean(-1, keepdims=True)
   expected = (tokens - mean) / jnp.sqrt(tokens.var(-1, keepdims=True) + 1e-6)
@@ -196,24 +202,26 @@ def test_normalise_is_the_final_norm():
 
 
 def test_bfloat16_is_close_and_keeps_float32_outside():
-  encoder, variables, images = make()
+  _, apply, variables, images = make()
   low = vit.ViT(**SMALL, dtype="bfloat16")
-  for leaf in jax.tree.leaves(low.init(jax.random.key(0), images)):
+  shapes = jax.eval_shape(low.init, jax.random.key(0), images)
+  for leaf in jax.tree.leaves(shapes):
     assert leaf.dtype == jnp.float32
-  exact, close = (m.apply(variables, images) for m in (encoder, low))
+  exact, close = (f(variables, images) for f in (apply, jax.jit(low.apply)))
   assert close.dtype == jnp.float32
   difference = np.linalg.norm(close - exact) / np.linalg.norm(exact)
   assert 1e-5 < difference < 0.02
 
 
 def test_remat_changes_nothing():
-  encoder, variables, images = make()
+  encoder, _, variables, images = make()
   again = vit.ViT(**SMALL, remat=True)
   loss = lambda m: lambda v: jnp.square(m.apply(v, images)).sum()
-  value, gradient = jax.value_and_grad(loss(encoder))(variables)
-  value_again, gradient_again = jax.value_and_grad(loss(again))(variables)
+  gradient = lambda m: jax.jit(jax.value_and_grad(loss(m)))(variables)
+  value, gradients = gradient(encoder)
+  value_again, gradients_again = gradient(again)
   chex.assert_trees_all_close(value, value_again, rtol=1e-6)
-  chex.assert_trees_all_close(gradient, gradient_again, rtol=1e-4, atol=1e-4)
+  chex.assert_trees_all_close(gradients, gradients_again, rtol=1e-4, atol=1e-4)
 
 
 # --- errors ---
@@ -234,7 +242,7 @@ def test_sizes_that_do_not_fit(wrong, message):
 
 
 def test_images_of_another_shape():
-  encoder, variables, images = make()
+  encoder, _, variables, images = make()
   with pytest.raises(ValueError, match=r"16, 16, 3\], got \[2, 16, 16\]"):
     encoder.apply(variables, images[..., 0])
 

@@ -7,8 +7,7 @@ from etils import epath
 import numpy as np
 import pytest
 
-from mmae_jax.train import console
-from mmae_jax.train import lines as lines_lib
+from mmae_jax.train import console, lines as lines_lib
 from mmae_jax.train.metrics import Metrics, read_metrics
 from mmae_jax.types import UsageError
 

@@ -16,13 +16,14 @@ import shutil
 import sys
 import time
 
-from rich import console as rich_console
-from rich import progress as rich_progress
+from rich import console as rich_console, progress as rich_progress
 import tensorflow_datasets as tfds
 
 from mmae_jax import types
-from mmae_jax.data.datasets.image_folder import scan as scan_lib
-from mmae_jax.data.datasets.image_folder import shards as shards_lib
+from mmae_jax.data.datasets.image_folder import (
+  scan as scan_lib,
+  shards as shards_lib,
+)
 
 _UNFINISHED = "unfinished"
 _LOG_SECONDS = 30

@@ -1,0 +1,424 @@
+"""A mistake is one clear error, before anything compiles, with exit code 1.
+
+Every case goes through the programs in launch/, as a user's would; the message
+names the value and the flag (or the key of the config) that mends it.
+"""
+
+import os
+import subprocess
+import sys
+import types
+
+import numpy as np
+from PIL import Image
+from programs import call
+import pytest
+from tiny import Run, load_config, shrink
+
+from mmae_jax import load_encoder
+from mmae_jax.train import checkpoint, step as step_lib
+from mmae_jax.types import UsageError
+
+DIGITS = "--config=configs/mmae.py"
+TI8 = "--config=configs/mmae.py:vit_ti8"
+
+
+@pytest.fixture(autouse=True)
+def never_compiles(monkeypatch, root, tmp_path):
+  """Nothing here may get as far as compiling a step."""
+
+  def reached(*_, **__):
+    raise AssertionError("compilation was reached")
+
+  monkeypatch.chdir(root)
+  monkeypatch.setattr(step_lib, "compile_step", reached)
+
+
+def images(folder, *, count=20, classes=("a", "b")):
+  """A folder of `count` images in each class."""
+  for name in classes:
+    (folder / name).mkdir(parents=True)
+    for i in range(count):
+      pixels = np.full((12, 12, 3), 10 * i, np.uint8)
+      Image.fromarray(pixels).save(folder / name / f"{i}.png")
+  return folder
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+  """A run of one shrunk step-0 state, as `loop.run` leaves it."""
+  folder = tmp_path_factory.mktemp("run")
+  tiny = Run(shrink(load_config("mae")))
+  save(folder, tiny.state, tiny.config)
+  return types.SimpleNamespace(folder=folder, **vars(tiny))
+
+
+def save(folder, state, config):
+  """Leaves a checkpoint of step 1 in a folder."""
+  checkpoints = checkpoint.Checkpoints(folder / "checkpoints", keep=1)
+  checkpoints.save(state, config, 1)
+  checkpoints.wait()
+  checkpoints.close()
+
+
+def refused(*arguments, program="train"):
+  """The message of a refusal, checked to be one of ours."""
+  code, message = call(program, *arguments)
+  assert code == 1
+  assert message.startswith("error: ")
+  assert "Traceback" not in message
+  return message.removeprefix("error: ")
+
+
+@pytest.fixture
+def train(tmp_path):
+  """train(*flags) -> the message that launch/train.py ends with."""
+  return lambda *flags: refused(f"--workdir={tmp_path}/run", *flags)
+
+
+@pytest.mark.parametrize(
+  ("flags", "message"),
+  [
+    # The command line and the config file.
+    ([], "--config is missing; for example: python launch/train.py --config="),
+    (["--config"], "Missing value for flag --config"),
+    (["--config=configs/mme.py"], "--config=configs/mme.py: no such config"),
+    (["--config=configs/mme.py"], "there are configs/mmae.py"),
+    (["--config=mmae", "--config.epochs=3"], "--config=mmae: no such config"),
+    (["--config=configs"], "--config=configs: no such config file"),
+    ([f"{DIGITS}:vit_x"], "--config=configs/mmae.py:vit_x: no such argument; "),
+    ([f"{DIGITS}:vit_x"], "it takes fashion_mnist, cifar10, vit_ti8"),
+    (["configs/mmae.py"], "did you mean --config=configs/mmae.py?"),
+    ([DIGITS, "extra"], "extra: unexpected argument"),
+    ([DIGITS, "--wrkdir=x"], "flag 'wrkdir'. Did you mean: workdir"),
+    ([DIGITS, "--distributed=maybe"], "--distributed=maybe: "),
+    (["--config.epochs=3"], "config.epochs"),
+    # Keys and types.
+    ([DIGITS, "--config.optimzer.b1=1"], "--config.optimzer.b1=1: the config"),
+    ([DIGITS, "--config.optimzer.b1=1"], "nearest: --config.optimizer.b1"),
+    ([DIGITS, "--config.learning_rate=1"], "--config.optimizer.base_learning"),
+    ([DIGITS, "--config.objective.wieght=1"], "--config.objective.weight"),
+    ([DIGITS, "--config.views.global.sise=1"], "--config.views.global.size"),
+    ([DIGITS, "--config.batch_size=abc"], "--config.batch_size=abc: "),
+    ([DIGITS, "--config.batch_size=1.5"], "--config.batch_size=1.5: "),
+    ([DIGITS, "--config.epochs=many"], "--config.epochs=many: "),
+    ([DIGITS, "--config.probe.enabled=maybe"], "--config.probe.enabled=maybe"),
+    ([DIGITS, "--config.views.global.scale=1"], "config.views.global.scale=(1"),
+    # Values that no run can use.
+    ([DIGITS, "--config.epochs=0"], "--config.epochs=0.0: "),
+    (
+      [
+        DIGITS,
+        "--config.epochs=0.01",
+        "--config.optimizer.warmup_epochs=0",
+      ],
+      "--config.epochs=0.01: 0 steps (",
+    ),
+    ([DIGITS, "--config.seed=-1"], "--config.seed=-1: must be in [0, 2^32)"),
+    ([DIGITS, "--config.batch_size=0"], "--config.batch_size=0: "),
+    ([DIGITS, "--config.batch_size=-8"], "--config.batch_size=-8: "),
+    (
+      [DIGITS, "--config.epochs=5", "--config.optimizer.warmup_epochs=6"],
+      "--config.optimizer.warmup_epochs=6.0: must be between 0 and"
+      " --config.epochs=5.0",
+    ),
+    ([DIGITS, "--config.optimizer.b1=nan"], "--config.optimizer.b1=nan: "),
+    (
+      [DIGITS, "--config.optimizer.base_learning_rate=-1"],
+      "--config.optimizer.base_learning_rate=-1.0: ",
+    ),
+    ([DIGITS, "--config.views.global.std=(0,1,1)"], "config.views.global.std="),
+    (
+      [DIGITS, "--config.views.global.size=9"],
+      "--config.encoder.patch_size=2: does not divide the image size 9"
+      " (--config.views.global.size)",
+    ),
+    ([DIGITS, "--config.encoder.heads=7"], "--config.encoder.heads=7: "),
+    ([DIGITS, "--config.encoder.name=vitt"], "--config.encoder.name=vitt: "),
+    ([DIGITS, "--config.encoder.dtype=f8"], "--config.encoder.dtype=f8: "),
+    # Batch, devices (8 in the tests), micro-batches, split.
+    (
+      [DIGITS, "--config.batch_size=12"],
+      "--config.batch_size=12: not divisible by 8 devices",
+    ),
+    (
+      [DIGITS, "--config.batch_size=64", "--config.microbatches=7"],
+      "--config.microbatches=7: must be a divisor of --config.batch_size=64",
+    ),
+    (
+      [DIGITS, "--config.batch_size=8", "--config.microbatches=4"],
+      "--config.batch_size=8: not divisible by 8 devices times"
+      " --config.microbatches=4",
+    ),
+    (
+      [DIGITS, "--config.batch_size=2048"],
+      "--config.batch_size=2048: larger than the training split (1437 images)",
+    ),
+    ([DIGITS, "--config.mesh.fsdp=3"], "--config.mesh.fsdp=3: "),
+    # Objectives.
+    (
+      [DIGITS, "--config.objective.name=mmea"],
+      "--config.objective.name='mmea': no such objective; available: mae, mma",
+    ),
+    (
+      [DIGITS, "--config.objective.name=my_lab.nothing"],
+      "--config.objective.name=my_lab.nothing: No module named 'my_lab'",
+    ),
+    ([DIGITS, "--config.objective.name=os.path"], "has no function make"),
+    *[
+      ([DIGITS, f"--config.objective.{flag}"], f"--config.objective.{flag}: ")
+      for flag in (
+        "mask_ratio=0.0",
+        "mask_ratio=1.0",
+        "mask_ratio=0.99",
+        "mask_ratio=1.5",
+        "weight=-0.5",
+        "scale=0.0",
+        "scale=-1.0",
+        "normaliser=dim",
+        "decoder_heads=7",
+      )
+    ],
+    (
+      ["--config=configs/umae.py", "--config.objective.weight=-1"],
+      "--config.objective.weight=-1.0: ",
+    ),
+    # Data.
+    ([TI8], "--config.data.folder is empty"),
+    ([f"{DIGITS}:fashion_mnist"], "--config.data.folder is empty"),
+    ([TI8, "--config.data.folder=/no/such"], "--config.data.folder=/no/such: "),
+    (
+      [DIGITS, "--config.data.folder=/my/images"],
+      "python launch/train.py --config=configs/mmae.py:vit_s16"
+      " --config.data.folder=/my/images",
+    ),
+    (
+      ["--config=configs/mae.py", "--config.data.name=cifar10"],
+      "python launch/train.py --config=configs/mae.py:vit_s16"
+      " --config.data.name=cifar10",
+    ),
+    (
+      [TI8, "--config.data.name=cifar11"],
+      "--config.data.name=cifar11: tfds has no dataset of this name; nearest:"
+      " cifar10",
+    ),
+    (
+      [f"{DIGITS}:cifar10", "--config.data.dir=/no/such"],
+      "python launch/prepare_data.py --name=cifar10 --dir=/no/such",
+    ),
+    (
+      [DIGITS, "--config.data.train_split=trian"],
+      "--config.data.train_split=trian: ",
+    ),
+  ],
+  ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_train(train, flags, message):
+  assert message in train(*flags)
+
+
+@pytest.mark.parametrize(
+  ("lines", "message"),
+  [
+    (
+      ["config.objective.wieght = 1.0"],
+      "--config.objective.wieght=1.0: mmae has no such hyperparameter; did you"
+      " mean weight?",
+    ),
+    (
+      ["config.objective.mask_ration = 0.5"],
+      "--config.objective.mask_ration=0.5: mmae has no such hyperparameter",
+    ),
+    (["config.objective.weight = 'much'"], "--config.objective"),
+    (["config.batch_size = '64'"], "line 5: TypeError: "),
+    (["config.epoch = 3", "undefined"], "NameError: name 'undefined'"),
+    (["config ="], "SyntaxError: invalid syntax"),
+    (["config = None"], "get_config() returns None"),
+  ],
+  ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_a_config_file_of_ones_own(train, tmp_path, lines, message):
+  path = tmp_path / "my_config.py"
+  head = ["from mmae_jax import recipes", "", "def get_config(arg=None):"]
+  body = ["config = recipes.masked('mmae', arg)", *lines, "return config"]
+  path.write_text("\n".join([*head, *(f"  {line}" for line in body)]) + "\n")
+  said = train(f"--config={path}")
+  assert message in said and "\n" not in said
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+  (tmp_path / "file").write_text("")
+  said = refused(DIGITS, f"--workdir={tmp_path}/file/run")
+  assert f"--workdir={tmp_path}/file/run: cannot be written" in said
+
+
+@pytest.mark.parametrize(
+  ("kind", "message"),
+  [
+    ("empty", "no images in it (it is empty)"),
+    ("a file", "is a file, not a folder"),
+    ("texts", "no images in it (only 3 .txt)"),
+    ("unreadable", "cannot be read (Permission denied"),
+    ("rotten", "--config.data.max_rejected=0.01"),
+    ("small", "--config.batch_size=256: larger than the training split"),
+  ],
+)
+def test_folders(train, tmp_path, monkeypatch, kind, message):
+  folder = tmp_path / "images"
+  if kind == "a file":
+    folder.write_text("")
+  elif kind in ("rotten", "small", "unreadable"):
+    images(folder)
+  else:
+    folder.mkdir()
+  if kind == "texts":
+    for name in "abc":
+      (folder / f"{name}.txt").write_text("no image")
+  if kind == "rotten":
+    for path in sorted(folder.rglob("*.png"))[:5]:
+      path.write_bytes(path.read_bytes()[:50])
+  if (
+    kind == "unreadable"
+  ):  # root reads everything: the system is made to refuse
+    scandir = os.scandir
+
+    def refuse(path):
+      if str(path).startswith(str(folder)):
+        raise PermissionError(13, "Permission denied", str(path))
+      return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+  said = train(
+    TI8,
+    f"--config.data.folder={folder}",
+    f"--config.data.dir={tmp_path}/tfds",
+  )
+  assert message in said
+  assert kind == "small" or str(folder) in said
+
+
+# Flags for a network that is made quickly.
+SMALL = [
+  *("--config.encoder.width=16", "--config.encoder.depth=1"),
+  *("--config.objective.decoder_width=8", "--config.objective.decoder_depth=1"),
+  "--config.objective.decoder_heads=2",
+]
+
+
+def test_weights_of_another_architecture(train, run, tmp_path):
+  said = train(DIGITS, *SMALL, f"--config.init_from={run.folder}")
+  assert f"--config.init_from={run.folder}: the encoder" in said
+  assert "--config.encoder" in said
+  nowhere = "--config.init_from=/no/such"
+  said = refused(DIGITS, *SMALL, nowhere, f"--workdir={tmp_path}/other")
+  assert "--config.init_from: /no/such: not a run" in said
+
+
+def test_a_run_with_another_config(run, tmp_path):
+  flags = [f"--workdir={tmp_path}", "--config.batch_size=2048"]
+  refused(DIGITS, *flags)  # claims the folder, fails later
+  said = refused(DIGITS, "--config.batch_size=1024", *flags[:1])
+  assert f"--workdir={tmp_path} belongs to a run with another config" in said
+  assert "batch_size: 2048 -> 1024" in said
+
+
+def test_an_encoder_that_is_not_the_configs(run, tmp_path):
+  config = run.config.copy_and_resolve_references()
+  config.encoder.width = 12
+  save(tmp_path, run.state, config)
+  message = "not a checkpoint of this architecture"
+  with pytest.raises(UsageError, match=message):
+    load_encoder(tmp_path)
+  said = refused("knn", f"--workdir={tmp_path}", program="evaluate")
+  assert f"--workdir={tmp_path}/checkpoints/1: {message}" in said
+
+
+@pytest.mark.parametrize(
+  ("images", "message"),
+  [
+    (np.zeros((2, 8, 8, 3), np.float32), "float32"),
+    (np.zeros((8, 8, 3), np.uint8), "8, 8, 3"),
+    (np.zeros((2, 8, 8, 1), np.uint8), "2, 8, 8, 1"),
+    (np.zeros((2, 3, 8, 8), np.uint8), "2, 3, 8, 8"),
+    (np.zeros((2, 0, 8, 3), np.uint8), "2, 0, 8, 3"),
+    ("images.png", "str"),
+    (None, "None"),
+    ([np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8), np.uint8)], "8, 8"),
+  ],
+)
+def test_images_of_another_kind(run, images, message):
+  encode, _ = load_encoder(run.folder)
+  with pytest.raises(UsageError, match="uint8") as error:
+    encode(images)
+  assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+  ("arguments", "message"),
+  [
+    ({"pool": "max"}, "max"),
+    ({"layer": 9}, "9"),
+    ({"step": 4}, "no checkpoint of step 4"),
+    ({"evaluated": "teacher"}, "keeps no teacher"),
+  ],
+)
+def test_load_encoder(run, arguments, message):
+  with pytest.raises(UsageError, match=message):
+    load_encoder(run.folder, **arguments)
+
+
+@pytest.mark.parametrize(
+  ("flags", "message"),
+  [
+    ([], "the following arguments are required: kind, --workdir (see --help)"),
+    (["knn"], "the following arguments are required: --workdir"),
+    (["kn", "--workdir=x"], "invalid choice: 'kn'"),
+    (["knn", "--workdir=/no/such"], "--workdir=/no/such: not a run"),
+    (["knn", "--step=abc"], "--step: invalid int value: 'abc'"),
+    (["knn", "--wrkdir=x"], "--workdir"),
+    (["knn", "--workdir=RUN", "--step=4"], "no checkpoint of step 4"),
+    (["knn", "--workdir=RUN", "--layer=9"], "--layer"),
+    (["knn", "--workdir=RUN", "--knn.k=0"], "--knn.k=0"),
+    (["linear", "--workdir=RUN", "--linear.c=-1"], "--linear.c=-1"),
+    (["knn", "--workdir=RUN", "--data.folder=/no/such"], "/no/such: no such"),
+    (["knn", "--workdir=RUN", "--data.name=cifar11"], "nearest: cifar10"),
+    (["knn", "--workdir=RUN", "--checkpoint=teacher"], "keeps no teacher"),
+  ],
+  ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_evaluate(run, flags, message):
+  flags = [flag.replace("RUN", str(run.folder)) for flag in flags]
+  assert message in refused(*flags, program="evaluate")
+
+
+@pytest.mark.parametrize(
+  ("flags", "message"),
+  [
+    ([], "give one of --name, --folder and --idx"),
+    (["--name=a", "--folder=b"], "give one of --name, --folder and --idx"),
+    (["--nmae=a"], "flag 'nmae'. Did you mean: name"),
+    (["cifar10"], "cifar10: unexpected argument"),
+    (["--threads=many"], "--threads=many: "),
+    (["--name=cifar11"], "--name=cifar11: tfds has no dataset of this name"),
+    (["--folder=/no/such"], "/no/such: no such folder"),
+    (["--idx=/no/such"], "--idx needs --out=FOLDER"),
+    (["--idx=/no/such", "--out=/tmp/x"], "--idx=/no/such: "),
+  ],
+  ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_prepare_data(flags, message):
+  assert message in refused(*flags, program="prepare_data")
+
+
+def test_the_first_lines_of_a_shell(root):
+  """In a process of its own: exit code, one line on stderr, no traceback."""
+  for flags in ([], [DIGITS, "--config.objective.weight=-1"]):
+    done = subprocess.run(
+      [sys.executable, "launch/train.py", *flags],
+      cwd=root,
+      capture_output=True,
+      text=True,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: --config")
+    assert done.stderr.count("\n") == 1
