@@ -100,16 +100,16 @@ def _small_images(c: ConfigDict, arg: str) -> None:
     view.mean = (0.4914, 0.4822, 0.4465)
     view.std = (0.2470, 0.2435, 0.2616)
   view.scale = (0.5, 1.0)
-  c.encoder.update(width=128, depth=4, heads=4, patch_size=4)
-  _decoder(c, 64, 2, 4)
-  c.batch_size = 256
+  c.encoder.update(width=64, depth=4, heads=4, patch_size=4)
+  _decoder(c, 32, 1, 4)
+  c.batch_size = 128
   c.epochs = 20
-  c.optimizer.base_learning_rate = 1e-3
+  c.optimizer.base_learning_rate = 4e-3
   c.optimizer.warmup_epochs = 2.0
   c.evaluation.every_epochs = 5.0
   c.evaluation.max_train_images = 20_000
   c.checkpoint.every_epochs = 5.0
-  c.logging.log_every_steps = 20
+  c.logging.log_every_steps = 50
 
 
 def _own_images(c: ConfigDict, arg: str) -> None:

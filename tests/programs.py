@@ -47,3 +47,12 @@ def call(name, *arguments):
         delattr(flags.FLAGS, flag)
       flags.FLAGS.mark_as_parsed()
   return (1, code) if isinstance(code, str) else (code or 0, "")
+
+
+def refused(*arguments, program="train"):
+  """The message of a refusal, checked to be one of ours."""
+  code, message = call(program, *arguments)
+  assert code == 1
+  assert message.startswith("error: ")
+  assert "Traceback" not in message
+  return message.removeprefix("error: ")

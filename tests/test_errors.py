@@ -7,17 +7,13 @@ names the value and the flag (or the key of the config) that mends it.
 import os
 import subprocess
 import sys
-import types
 
 import numpy as np
 from PIL import Image
-from programs import call
+from programs import refused
 import pytest
-from tiny import Run, load_config, shrink
 
-from mmae_jax import load_encoder
-from mmae_jax.train import checkpoint, step as step_lib
-from mmae_jax.types import UsageError
+from mmae_jax.train import step as step_lib
 
 DIGITS = "--config=configs/mmae.py"
 TI8 = "--config=configs/mmae.py:vit_ti8"
@@ -42,32 +38,6 @@ def images(folder, *, count=20, classes=("a", "b")):
       pixels = np.full((12, 12, 3), 10 * i, np.uint8)
       Image.fromarray(pixels).save(folder / name / f"{i}.png")
   return folder
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-  """A run of one shrunk step-0 state, as `loop.run` leaves it."""
-  folder = tmp_path_factory.mktemp("run")
-  tiny = Run(shrink(load_config("mae")))
-  save(folder, tiny.state, tiny.config)
-  return types.SimpleNamespace(folder=folder, **vars(tiny))
-
-
-def save(folder, state, config):
-  """Leaves a checkpoint of step 1 in a folder."""
-  checkpoints = checkpoint.Checkpoints(folder / "checkpoints", keep=1)
-  checkpoints.save(state, config, 1)
-  checkpoints.wait()
-  checkpoints.close()
-
-
-def refused(*arguments, program="train"):
-  """The message of a refusal, checked to be one of ours."""
-  code, message = call(program, *arguments)
-  assert code == 1
-  assert message.startswith("error: ")
-  assert "Traceback" not in message
-  return message.removeprefix("error: ")
 
 
 @pytest.fixture
@@ -297,117 +267,12 @@ def test_folders(train, tmp_path, monkeypatch, kind, message):
   assert kind == "small" or str(folder) in said
 
 
-# Flags for a network that is made quickly.
-SMALL = [
-  *("--config.encoder.width=16", "--config.encoder.depth=1"),
-  *("--config.objective.decoder_width=8", "--config.objective.decoder_depth=1"),
-  "--config.objective.decoder_heads=2",
-]
-
-
-def test_weights_of_another_architecture(train, run, tmp_path):
-  said = train(DIGITS, *SMALL, f"--config.init_from={run.folder}")
-  assert f"--config.init_from={run.folder}: the encoder" in said
-  assert "--config.encoder" in said
-  nowhere = "--config.init_from=/no/such"
-  said = refused(DIGITS, *SMALL, nowhere, f"--workdir={tmp_path}/other")
-  assert "--config.init_from: /no/such: not a run" in said
-
-
-def test_a_run_with_another_config(run, tmp_path):
+def test_a_run_with_another_config(tmp_path):
   flags = [f"--workdir={tmp_path}", "--config.batch_size=2048"]
   refused(DIGITS, *flags)  # claims the folder, fails later
   said = refused(DIGITS, "--config.batch_size=1024", *flags[:1])
   assert f"--workdir={tmp_path} belongs to a run with another config" in said
   assert "batch_size: 2048 -> 1024" in said
-
-
-def test_an_encoder_that_is_not_the_configs(run, tmp_path):
-  config = run.config.copy_and_resolve_references()
-  config.encoder.width = 12
-  save(tmp_path, run.state, config)
-  message = "not a checkpoint of this architecture"
-  with pytest.raises(UsageError, match=message):
-    load_encoder(tmp_path)
-  said = refused("knn", f"--workdir={tmp_path}", program="evaluate")
-  assert f"--workdir={tmp_path}/checkpoints/1: {message}" in said
-
-
-@pytest.mark.parametrize(
-  ("images", "message"),
-  [
-    (np.zeros((2, 8, 8, 3), np.float32), "float32"),
-    (np.zeros((8, 8, 3), np.uint8), "8, 8, 3"),
-    (np.zeros((2, 8, 8, 1), np.uint8), "2, 8, 8, 1"),
-    (np.zeros((2, 3, 8, 8), np.uint8), "2, 3, 8, 8"),
-    (np.zeros((2, 0, 8, 3), np.uint8), "2, 0, 8, 3"),
-    ("images.png", "str"),
-    (None, "None"),
-    ([np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8), np.uint8)], "8, 8"),
-  ],
-)
-def test_images_of_another_kind(run, images, message):
-  encode, _ = load_encoder(run.folder)
-  with pytest.raises(UsageError, match="uint8") as error:
-    encode(images)
-  assert message in str(error.value)
-
-
-@pytest.mark.parametrize(
-  ("arguments", "message"),
-  [
-    ({"pool": "max"}, "max"),
-    ({"layer": 9}, "9"),
-    ({"step": 4}, "no checkpoint of step 4"),
-    ({"evaluated": "teacher"}, "keeps no teacher"),
-  ],
-)
-def test_load_encoder(run, arguments, message):
-  with pytest.raises(UsageError, match=message):
-    load_encoder(run.folder, **arguments)
-
-
-@pytest.mark.parametrize(
-  ("flags", "message"),
-  [
-    ([], "the following arguments are required: kind, --workdir (see --help)"),
-    (["knn"], "the following arguments are required: --workdir"),
-    (["kn", "--workdir=x"], "invalid choice: 'kn'"),
-    (["knn", "--workdir=/no/such"], "--workdir=/no/such: not a run"),
-    (["knn", "--step=abc"], "--step: invalid int value: 'abc'"),
-    (["knn", "--wrkdir=x"], "--workdir"),
-    (["knn", "--workdir=RUN", "--step=4"], "no checkpoint of step 4"),
-    (["knn", "--workdir=RUN", "--layer=9"], "--layer"),
-    (["knn", "--workdir=RUN", "--knn.k=0"], "--knn.k=0"),
-    (["linear", "--workdir=RUN", "--linear.c=-1"], "--linear.c=-1"),
-    (["knn", "--workdir=RUN", "--data.folder=/no/such"], "/no/such: no such"),
-    (["knn", "--workdir=RUN", "--data.name=cifar11"], "nearest: cifar10"),
-    (["knn", "--workdir=RUN", "--checkpoint=teacher"], "keeps no teacher"),
-  ],
-  ids=lambda value: " ".join(value) if isinstance(value, list) else "",
-)
-def test_evaluate(run, flags, message):
-  flags = [flag.replace("RUN", str(run.folder)) for flag in flags]
-  assert message in refused(*flags, program="evaluate")
-
-
-@pytest.mark.parametrize(
-  ("flags", "message"),
-  [
-    ([], "give one of --name, --folder and --idx"),
-    (["--name=a", "--folder=b"], "give one of --name, --folder and --idx"),
-    (["--nmae=a"], "flag 'nmae'. Did you mean: name"),
-    (["cifar10"], "cifar10: unexpected argument"),
-    (["--threads=many"], "--threads=many: "),
-    (["--name=cifar11"], "--name=cifar11: tfds has no dataset of this name"),
-    (["--folder=/no/such"], "/no/such: no such folder"),
-    (["--idx=/no/such"], "--idx needs --out=FOLDER"),
-    (["--idx=/no/such", "--out=/tmp/x"], "--idx=/no/such: "),
-  ],
-  ids=lambda value: " ".join(value) if isinstance(value, list) else "",
-)
-def test_prepare_data(flags, message):
-  assert message in refused(*flags, program="prepare_data")
 
 
 def test_the_first_lines_of_a_shell(root):

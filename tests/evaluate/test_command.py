@@ -130,5 +130,7 @@ def test_errors(folder, tmp_path, root, monkeypatch):
     evaluate("linear", folder, settings={"linear.epochs": "many"})
   with pytest.raises(UsageError, match="keeps no teacher"):
     evaluate("knn", folder, evaluated="teacher")
-  with pytest.raises(SystemExit, match=rf"^error: {tmp_path}: not a run"):
+  with pytest.raises(
+    SystemExit, match=rf"^error: --workdir={tmp_path}: not a run"
+  ):
     _launch(root, monkeypatch, "knn", f"--workdir={tmp_path}")
