@@ -39,7 +39,7 @@ _DETERMINISTIC = flags.DEFINE_bool(
 
 def main(argv, signals):
   del argv  # `command_line.parse_flags` refuses arguments
-  from mmae_jax.train import distributed, loop, noise, workdir
+  from mmae_jax.train import distributed, loop, memory, noise, workdir
   from mmae_jax.types import UsageError
 
   if not flags.FLAGS["verbosity"].present:
@@ -48,6 +48,7 @@ def main(argv, signals):
     os.environ["XLA_FLAGS"] = (
       os.environ.get("XLA_FLAGS", "") + " --xla_gpu_deterministic_ops=true"
     )
+  memory.keep_freed_memory()
   try:
     distributed.initialise(_DISTRIBUTED.value, signals)
     config = _CONFIG.value
