@@ -86,8 +86,8 @@ def measure(arguments) -> dict:
       **{k: v() if callable(v) else v for k, v in report.items()},
     }
   if THEIRS in times:
-    pairs = zip(times[THEIRS], times[OURS], strict=True)
-    ratios = [theirs / ours for theirs, ours in pairs]
+    rounds = zip(times[THEIRS], times[OURS], strict=True)
+    ratios = [theirs / ours for theirs, ours in rounds]
     result["ratio"] = {
       "min": min(ratios),
       "median": statistics.median(ratios),
@@ -140,6 +140,11 @@ def show(result: dict) -> None:
       f" {setting['rounds']} rounds in turns; {ratio['min']:.2f} to"
       f" {ratio['max']:.2f})"
     )
+  elif not setting["no_torch"]:
+    console.print(
+      "no baseline: PyTorch with transformers (extra `torch`) is not installed"
+      " for this device"
+    )
 
 
 def _config(arguments):
@@ -161,9 +166,14 @@ def _config(arguments):
 
 
 def _has_torch():
-  return all(
-    importlib.util.find_spec(name) for name in ("torch", "transformers")
-  )
+  """Whether PyTorch can take the same step on the same kind of device."""
+  if not all(map(importlib.util.find_spec, ("torch", "transformers"))):
+    return False
+  import jax
+  import torch
+
+  backend = jax.default_backend()
+  return backend == "cpu" or (backend == "gpu" and torch.cuda.is_available())
 
 
 def _timed(run, steps):

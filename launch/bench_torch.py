@@ -9,7 +9,7 @@ def step(config, compile_flag):
 
   view, encoder = config.views["global"], config.encoder
   objective, optimizer = config.objective, config.optimizer
-  on_gpu = torch.cuda.is_available() and jax.default_backend() == "gpu"
+  on_gpu = jax.default_backend() == "gpu"
   device = "cuda" if on_gpu else "cpu"
   low = encoder.dtype == "bfloat16"
   compiled = compile_flag == "on" or (compile_flag == "auto" and on_gpu)

@@ -103,12 +103,12 @@ def _small_images(c: ConfigDict, arg: str) -> None:
   c.encoder.update(width=64, depth=4, heads=4, patch_size=4)
   _decoder(c, 32, 1, 4)
   c.batch_size = 128
-  c.epochs = 20
+  c.epochs = 10
   c.optimizer.base_learning_rate = 4e-3
-  c.optimizer.warmup_epochs = 2.0
-  c.evaluation.every_epochs = 5.0
+  c.optimizer.warmup_epochs = 1.0
+  c.evaluation.every_epochs = 2.0
   c.evaluation.max_train_images = 20_000
-  c.checkpoint.every_epochs = 5.0
+  c.checkpoint.every_epochs = 2.0
   c.logging.log_every_steps = 50
 
 

@@ -6,8 +6,8 @@ bytes.
 """
 
 from collections.abc import Iterator
+from concurrent import futures
 import dataclasses
-import itertools
 from typing import Any
 
 import grain
@@ -274,24 +274,25 @@ def _one_ahead(iterator, mesh):
   """Puts the next batch on the devices before it hands out the current one."""
   sharding = NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
 
-  def put(batch):
-    return {
+  def fetch():
+    with workers.started_deaf():  # the first batch starts them
+      batch = next(iterator, None)
+    return batch and {
       name: jax.make_array_from_process_local_data(sharding, rows)
       for name, rows in batch.items()
     }
 
   def generate():
-    try:
-      with workers.started_deaf():  # the first batch starts them
-        begun = list(itertools.islice(iterator, 1))
-      ahead = None
-      for batch in itertools.chain(begun, iterator):
-        current, ahead = ahead, put(batch)
-        if current is not None:
-          yield current
-      if ahead is not None:
-        yield ahead
-    finally:
-      iterator.close()
+    # In a thread of its own: a small step is over before the next small batch
+    # has become global arrays.
+    with futures.ThreadPoolExecutor(1, "batches") as pool:
+      try:
+        ahead = pool.submit(fetch)
+        while (batch := ahead.result()) is not None:
+          ahead = pool.submit(fetch)
+          yield batch
+      finally:
+        pool.shutdown()
+        iterator.close()
 
   return generate()

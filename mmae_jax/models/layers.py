@@ -10,7 +10,13 @@ Array = jax.Array
 
 
 def attention(query: Array, key: Array, value: Array) -> Array:
-  """Softmax attention, softmax(q k^T / sqrt(dim)) v, in the fastest form here.
+  """Softmax attention, softmax(q k^T / sqrt(dim)) v.
+
+  The one place where its form is chosen. Measured on a CPU with ViT-B/16's
+  decoder and with the embedded model: heads before length beats products on
+  [batch, length, heads, dim], and neither lax.map over the batch nor a
+  hand-written gradient gains anything over it. On a GPU bfloat16 takes
+  cuDNN's fused kernel.
 
   Args:
     query: [batch, length, heads, dim].

@@ -17,7 +17,7 @@ def keep_freed_memory() -> bool:
   XLA's CPU runtime asks malloc for all the temporary memory of a step and
   frees it at the end of the step. By default glibc maps and unmaps such
   blocks, so every step touches every page for the first time: with ViT-B/16
-  at batch 16 that is 830,000 page faults and a sixth to a third of the step.
+  at batch 16 that is 830,000 page faults and up to a third of the step.
   Must be called before JAX starts its threads; the process then keeps its
   largest size. Nothing happens where JAX will use an accelerator, or where
   there is no glibc.
