@@ -1,11 +1,13 @@
 """M-MAE: masked autoencoding with a log-det coding rate.
 
 Command:   python launch/train.py --config=configs/mmae.py
-Cost:      embedded digits: minutes on 2 CPU cores.
-Number:    embedded digits: see README.md, Results (measured there).
+Cost:      embedded digits: about 70 s on 2 CPU cores.
+Number:    k-NN 87.3 ± 2.2 %, linear 91.2 ± 0.6 % (three seeds, measured here;
+           README.md, Results).
 
   :fashion_mnist   --config.data.folder=FOLDER (launch/prepare_data.py --idx);
-                   measured, README.md, Results.
+                   k-NN 74.2 %, linear 76.6 % with 20,000 images (one seed,
+                   measured here; README.md, Results). 4 min on 2 CPU cores.
   :cifar10         --config.data.dir=DIR; number unknown; not run at full size.
   :vit_ti8         64 px, --config.data.folder=/my/images; own data.
   :vit_s16         224 px, --config.data.folder=/my/images; own data.

@@ -1,11 +1,13 @@
 """U-MAE: masked autoencoding with the mean squared cosine of the features.
 
 Command:   python launch/train.py --config=configs/umae.py
-Cost:      embedded digits: minutes on 2 CPU cores.
-Number:    embedded digits: see README.md, Results (measured there).
+Cost:      embedded digits: about 70 s on 2 CPU cores.
+Number:    k-NN 86.9 ± 1.6 %, linear 92.1 ± 0.9 % (three seeds, measured here;
+           README.md, Results).
 
   :fashion_mnist   --config.data.folder=FOLDER (launch/prepare_data.py --idx);
-                   measured, README.md, Results.
+                   k-NN 75.5 %, linear 77.6 % with 20,000 images (one seed,
+                   measured here; README.md, Results). 4 min on 2 CPU cores.
   :cifar10         --config.data.dir=DIR; number unknown; not run at full size.
   :vit_ti8         64 px, --config.data.folder=/my/images; own data.
   :vit_s16         224 px, --config.data.folder=/my/images; own data.

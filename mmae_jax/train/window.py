@@ -46,10 +46,17 @@ class Window:
 
   @contextlib.contextmanager
   def waiting(self):
-    """Measures the time that the next batch takes to come."""
+    """Measures the time that the next batch takes to come.
+
+    It counts only where the devices have run out of work meanwhile: a host
+    that waits while they are still busy costs nothing.
+    """
     began = time.monotonic()
     yield
-    self._waited += time.monotonic() - began
+    last = self._pending[-1][1]["loss"] if self._pending else None
+    busy = isinstance(last, jax.Array) and not last.is_ready()
+    if not busy:
+      self._waited += time.monotonic() - began
 
   def add(self, step, metrics) -> None:
     """Takes the (device) metrics of one step."""
