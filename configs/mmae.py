@@ -7,7 +7,7 @@ Number:    k-NN 87.3 ± 2.2 %, linear 91.2 ± 0.6 % (three seeds, measured here;
 
   :fashion_mnist   --config.data.folder=FOLDER (launch/prepare_data.py --idx);
                    k-NN 74.2 %, linear 76.6 % with 20,000 images (one seed,
-                   measured here; README.md, Results). 4 min on 2 CPU cores.
+                   measured here; README.md, Results). 253 s on 2 CPU cores.
   :cifar10         --config.data.dir=DIR; number unknown; not run at full size.
   :vit_ti8         64 px, --config.data.folder=/my/images; own data.
   :vit_s16         224 px, --config.data.folder=/my/images; own data.

@@ -7,7 +7,7 @@ Number:    k-NN 86.9 ± 1.6 %, linear 92.1 ± 0.9 % (three seeds, measured here;
 
   :fashion_mnist   --config.data.folder=FOLDER (launch/prepare_data.py --idx);
                    k-NN 75.5 %, linear 77.6 % with 20,000 images (one seed,
-                   measured here; README.md, Results). 4 min on 2 CPU cores.
+                   measured here; README.md, Results). 429 s, other jobs beside.
   :cifar10         --config.data.dir=DIR; number unknown; not run at full size.
   :vit_ti8         64 px, --config.data.folder=/my/images; own data.
   :vit_s16         224 px, --config.data.folder=/my/images; own data.
