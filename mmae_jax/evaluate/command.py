@@ -108,7 +108,6 @@ def evaluate(
   encode = features_lib.encode_of(config, encoder)
   size = config.views["global"].size
   dim = features_lib.feature_dim(encode, variables, size)
-  source_lib.prepare(config)
   train, test = source_lib.open_sources(config)
   if kind != "features":
     _check_sources(kind, config, train, test)

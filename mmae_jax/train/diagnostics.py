@@ -4,9 +4,9 @@ import time
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from mmae_jax.evaluate import features as features_lib, in_loop
+from mmae_jax.data import photometry
+from mmae_jax.evaluate import features as features_lib, hosts, in_loop
 from mmae_jax.report import write_report
 
 _PICTURES = 8
@@ -121,29 +121,24 @@ class Diagnostics:
       )
     )
     view = self._config.views["global"]
+    levels = {"mean": view.mean, "std": view.std}
     if self._reconstruct is None:
-      mean, std = np.asarray(view.mean), np.asarray(view.std)
 
       def reconstruct(state, images):
-        pixels = (images.astype(jnp.float32) / 255 - mean) / std
-        seeds = jnp.arange(images.shape[0], dtype=jnp.uint32)
-        drawn = self._objective.reconstruct(
+        return self._objective.reconstruct(
           jax.random.key(0),
           state.params["network"],
           state,
-          {"global": pixels, "seed": seeds},
+          {
+            "global": photometry.normalise(images, **levels),
+            "seed": jnp.arange(images.shape[0], dtype=jnp.uint32),
+          },
         )
-        return {
-          name: jnp.clip(jnp.round((x * std + mean) * 255), 0, 255).astype(
-            jnp.uint8
-          )
-          for name, x in drawn.items()
-        }
 
       self._reconstruct = jax.jit(reconstruct)
     images = batch["global"]
-    drawn = {"image": images[:, 0], **self._reconstruct(state, images)}
-    return {
-      name: features_lib.hosts.to_host(x)[:_PICTURES]
-      for name, x in drawn.items()
+    drawn = {
+      name: photometry.denormalise(hosts.to_host(x)[:_PICTURES], **levels)
+      for name, x in self._reconstruct(state, images).items()
     }
+    return {"image": hosts.to_host(images)[:_PICTURES, 0], **drawn}

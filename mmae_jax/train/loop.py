@@ -58,7 +58,6 @@ def _run(config, workdir, stop, opened):
   folder = opened.enter_context(contextlib.closing(Workdir(workdir, config)))
 
   # --- Data ------------------------------------------------------------------
-  source.prepare(config)
   train_source, test_source = source.open_sources(config)
   begin.copy_rejected(folder.path, train_source)
   info = begin.run_info(config, len(train_source))

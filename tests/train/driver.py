@@ -62,7 +62,7 @@ def main():
     if name == "preparation":
       from mmae_jax.data import source
 
-      before(source, "prepare", wait)
+      before(source, "open_sources", wait)
     elif name == "compilation":
       from mmae_jax.train import step
 
