@@ -10,31 +10,17 @@ shapes and numbers known at trace time are.
 import jax
 import jax.numpy as jnp
 
+from mmae_jax.information.checks import check_matrix, check_square
+
 # Eigenvalues below this share of the largest are round-off of a factorisation
 # in that precision. float32: masked_autoencoders.md section 8 (without it, the
 # entropy of order 1/2 of a rank-deficient Gram matrix is 1e-4 too large).
 _RANK_FLOOR = {"float32": 1e-6, "float64": 1e-14}
 
 
-def check_matrix(name, x):
-  """Raises ValueError unless x is a floating-point matrix with entries."""
-  if jnp.ndim(x) != 2:
-    raise ValueError(
-      f"{name} must be a matrix [rows, columns], got shape {jnp.shape(x)}"
-    )
-  if 0 in jnp.shape(x):
-    raise ValueError(f"{name} has no entries: shape {jnp.shape(x)}")
-  if not jnp.issubdtype(jnp.result_type(x), jnp.floating):
-    raise ValueError(
-      f"{name} must be floating point, got {jnp.result_type(x)}: cast it first"
-    )
-
-
-def check_square(name, k):
-  """Raises ValueError unless k is a square floating-point matrix."""
-  check_matrix(name, k)
-  if k.shape[0] != k.shape[1]:
-    raise ValueError(f"{name} must be square, got shape {jnp.shape(k)}")
+def rank_floor(dtype):
+  """Eigenvalues up to this share of the largest count as zero."""
+  return _RANK_FLOOR[str(jnp.dtype(dtype))]
 
 
 def widen(x):
@@ -119,6 +105,109 @@ def gram(z, *, side="feature"):
   return matmul(z, z.T) if on_samples else matmul(z.T, z)
 
 
+def covariance(z, *, side="feature", centre=True):
+  """Second moment of features about their mean, or about zero.
+
+      feature side: Z^T J Z / batch, [dim, dim];   J = I - 11^T / batch
+      sample side:  J Z Z^T J / batch, [batch, batch];   J = I uncentred
+
+  Args:
+    z: features, [batch, dim]; taken as they are, see `normalise_rows`.
+    side: "feature", "sample" or "smaller", as in `gram`.
+    centre: subtract the mean over the batch.
+  Returns:
+    The symmetric matrix, at least float32, with the biased divisor `batch`;
+    for unit rows its trace is 1 - ||mean||^2 centred and 1 uncentred.
+  Raises:
+    ValueError: z is not a floating-point matrix or side is unknown.
+  Source:
+    C(Z, Z) of Zhang et al. 2023, https://arxiv.org/abs/2305.17326.
+  """
+  g = gram(centre_rows(z) if centre else z, side=side)
+  return g / jnp.shape(z)[0]
+
+
+def cosine_gram(z):
+  """Sample Gram matrix of unit-norm features, K_ij = cos(z_i, z_j).
+
+  The matrix on which Tan et al. define entropies for contrastive methods: unit
+  diagonal, positive semi-definite, rank at most min(batch, dim).
+
+  Args:
+    z: features, [batch, dim]; rows are normalised here.
+  Returns:
+    [batch, batch], at least float32, the diagonal exactly one (zero for a row
+    that is zero).
+  Raises:
+    ValueError: z is not a floating-point matrix.
+  Source:
+    Tan et al. 2023, https://arxiv.org/abs/2309.17281.
+  """
+  z = normalise_rows(z)
+  return _set_diagonal(gram(z, side="sample"), jnp.any(z != 0, axis=1))
+
+
+def correlation(z):
+  """Correlation matrix of the features, as Barlow Twins sees them.
+
+      K_ij = <x_i, x_j> / (||x_i|| ||x_j||),   x_i = column i minus its mean
+
+  The matrix on which Tan et al. define entropies for decorrelating methods:
+  unit diagonal, positive semi-definite, rank at most min(batch - 1, dim). Its
+  entropy is not that of `cosine_gram`, whose normalisation is by samples.
+
+  Args:
+    z: features, [batch, dim].
+  Returns:
+    [dim, dim], at least float32, the diagonal exactly one. A feature that is
+    constant up to round-off has no correlation: its row, column and diagonal
+    entry are zero, and its gradient is zero.
+  Raises:
+    ValueError: z is not a floating-point matrix.
+  Source:
+    Tan et al. 2023, https://arxiv.org/abs/2309.17281; Barlow Twins' program
+    adds 1e-5 to the variance, this does not.
+  """
+  check_matrix("z", z)
+  z = widen(z)
+  centred = centre_rows(z)
+  # A constant column keeps round-off of its mean; scaled to unit length that
+  # would pass for a feature.
+  alive = jnp.linalg.norm(jax.lax.stop_gradient(centred), axis=0) > (
+    rank_floor(z.dtype) * jnp.linalg.norm(jax.lax.stop_gradient(z), axis=0)
+  )
+  columns = normalise_rows(jnp.where(alive, centred, 0.0).T)
+  return _set_diagonal(matmul(columns, columns.T), alive)
+
+
+def _set_diagonal(k, present):
+  """Takes round-off from a unit diagonal; its derivative is zero anyway."""
+  on = jnp.eye(k.shape[0], dtype=bool)
+  return jnp.where(on, present.astype(k.dtype)[:, None], k)
+
+
+def unit_diagonal(k):
+  """Scales a positive semi-definite matrix to ones on its diagonal.
+
+      K_ij / sqrt(K_ii K_jj)
+
+  Args:
+    k: symmetric positive semi-definite, [n, n].
+  Returns:
+    [n, n], at least float32; a zero diagonal entry keeps its zero row.
+  Raises:
+    ValueError: k is not a square floating-point matrix.
+  Source:
+    The domain of matrix entropies in Tan et al. 2023 (arXiv 2309.17281).
+  """
+  check_square("k", k)
+  k = widen(k)
+  diagonal = jnp.diagonal(k)
+  present = diagonal > 0
+  root = jnp.where(present, jnp.sqrt(jnp.where(present, diagonal, 1.0)), 1.0)
+  return _set_diagonal(k / root / root[:, None], present)
+
+
 def unit_trace(k):
   """Density matrix k / tr k of a positive semi-definite matrix.
 
@@ -158,8 +247,7 @@ def spectrum(k):
   # Round-off makes a product unsymmetric in the last bit; eigvalsh reads one
   # triangle only, so without this the result would depend on the layout.
   p = jnp.linalg.eigvalsh((k + k.T) / 2)[::-1]
-  floor = _RANK_FLOOR[str(p.dtype)] * p[0]
-  p = jnp.where(p > floor, p, 0.0)
+  p = jnp.where(p > rank_floor(p.dtype) * p[0], p, 0.0)
   total = jnp.sum(p)
   return p / jnp.where(total > 0, total, 1.0)
 

@@ -38,12 +38,19 @@ LOSSES = {
   ),
 }
 
-# order: (sample Gram of F, of G), (feature correlation of F, of G)
+# order: H(K1), H(K2), H(K1 o K2), I of the sample Gram matrices; then of the
+# feature correlations.
 ENTROPIES = {
-  1.0: ((2.0681002, 2.0422108), (2.0646880, 2.0015419)),
-  2.0: ((2.0549474, 2.0066911), (2.0472128, 1.9181156)),
-  0.5: ((2.0739921, 2.0606980), None),
-  3.0: ((2.0399991, 1.9739982), None),
+  1.0: (
+    (2.0681002, 2.0422108, 2.4080782, 1.7022329),
+    (2.0646880, 2.0015419, 2.0789526, 1.9872773),
+  ),
+  2.0: (
+    (2.0549474, 2.0066911, 2.2860464, 1.7755922),
+    (2.0472128, 1.9181156, 2.0784496, 1.8868787),
+  ),
+  0.5: ((2.0739921, 2.0606980, 2.5452318, 1.5894583), None),
+  3.0: ((2.0399991, 1.9739982, 2.2404390, 1.7735583), None),
 }
 
 
@@ -67,27 +74,28 @@ def test_losses(name, dtype):
   )
 
 
-def correlation(z):
-  z = z - z.mean(0)
-  z = z / np.linalg.norm(z, axis=0)
-  return z.T @ z
-
-
 @pytest.mark.parametrize("order", ENTROPIES)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_entropies(order, dtype):
   with jax.enable_x64(dtype == "float64"):
-    tolerance = 1e-7 if dtype == "float64" else 3e-6
-    sample, feature = ENTROPIES[order]
-    for z, expected in zip((F, G), sample, strict=True):
-      z = information.normalise_rows(jnp.asarray(z, dtype))
-      k = information.gram(z, side="sample")
-      got = information.matrix_entropy(k, order=order)
-      np.testing.assert_allclose(got, expected, atol=tolerance)
-    for z, expected in zip((F, G), feature or (), strict=False):
-      k = jnp.asarray(correlation(z), dtype)
-      got = information.matrix_entropy(k, order=order)
-      np.testing.assert_allclose(got, expected, atol=tolerance)
+    z = jnp.asarray(F, dtype), jnp.asarray(G, dtype)
+    for matrix, expected in zip(
+      (information.cosine_gram, information.correlation),
+      ENTROPIES[order],
+      strict=True,
+    ):
+      if expected is None:
+        continue
+      k1, k2 = map(matrix, z)
+      got = (
+        information.matrix_entropy(k1, order=order),
+        information.matrix_entropy(k2, order=order),
+        information.joint_entropy(k1, k2, order=order),
+        information.mutual_information(k1, k2, order=order),
+      )
+      np.testing.assert_allclose(
+        got, expected, atol=1e-7 if dtype == "float64" else 5e-6
+      )
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
