@@ -30,7 +30,7 @@ def measure(arguments) -> dict:
   Raises:
     UsageError: sizes that do not fit.
   """
-  config = _config(arguments)
+  config = recipe(arguments)
   kept = memory.keep_freed_memory()  # before JAX starts; for both
   import jax
 
@@ -48,24 +48,24 @@ def measure(arguments) -> dict:
   )
   images = config.batch_size
   work = images * flops.training_flops(model, mask_ratio=objective.mask_ratio)
-  contestants = {OURS: _ours(config)}
-  if not arguments.no_torch and _has_torch():
+  contestants = {OURS: ours(config)}
+  if not arguments.no_torch and has_torch("torch", "transformers"):
     contestants[THEIRS] = bench_torch.step(config, arguments.torch_compile)
 
   times = {name: [] for name in contestants}
   for run, report in contestants.values():
-    report["first_seconds"] = _timed(run, 1)
-    _timed(run, steps)
+    report["first_seconds"] = timed(run, 1)
+    timed(run, steps)
   for _ in range(arguments.rounds):
     for name, (run, _) in contestants.items():
-      times[name].append(_timed(run, steps) / steps)
+      times[name].append(timed(run, steps) / steps)
 
   device = jax.devices()[0].device_kind
   best = peak.peak_flops(device, arguments.dtype)
   best = best and best * jax.device_count()
   result = {
     "setting": {
-      **{k: v for k, v in vars(arguments).items() if k not in _OF_INPUT},
+      **{name: getattr(arguments, name) for name in _SETTING},
       "steps": steps,
       "devices": f"{jax.device_count()} x {device}",
       "jax": jax.__version__,
@@ -96,7 +96,17 @@ def measure(arguments) -> dict:
   return result
 
 
-_OF_INPUT = ("out", "threads", "workers", "seconds", "suite")
+_SETTING = (
+  "size",
+  "objective",
+  "batch",
+  "dtype",
+  "remat",
+  "microbatches",
+  "rounds",
+  "no_torch",
+  "torch_compile",
+)
 
 
 def show(result: dict) -> None:
@@ -147,7 +157,7 @@ def show(result: dict) -> None:
     )
 
 
-def _config(arguments):
+def recipe(arguments):
   """The papers' recipe of that size, with what the command line says."""
   path = CONFIGS / f"{arguments.objective}.py"
   spec = importlib.util.spec_from_file_location(path.stem, path)
@@ -165,9 +175,9 @@ def _config(arguments):
   return config
 
 
-def _has_torch():
-  """Whether PyTorch can take the same step on the same kind of device."""
-  if not all(map(importlib.util.find_spec, ("torch", "transformers"))):
+def has_torch(*modules):
+  """Whether these are installed and PyTorch sees the kind of device JAX has."""
+  if not all(map(importlib.util.find_spec, modules)):
     return False
   import jax
   import torch
@@ -176,13 +186,14 @@ def _has_torch():
   return backend == "cpu" or (backend == "gpu" and torch.cuda.is_available())
 
 
-def _timed(run, steps):
+def timed(run, steps):
+  """Seconds that `run(steps)` takes."""
   start = time.perf_counter()
   run(steps)
   return time.perf_counter() - start
 
 
-def _ours(config):
+def ours(config):
   """(run, report): the program's own train step, without the online probe."""
   import jax
 

@@ -1,4 +1,8 @@
-"""The baseline of launch/bench.py: the same step by Hugging Face in PyTorch."""
+"""Baselines of launch/bench.py in PyTorch.
+
+The same step by Hugging Face, and the forms of the regularisers that the
+authors' programs use, written from the formulas (see `bench_forms`).
+"""
 
 
 def step(config, compile_flag):
@@ -74,3 +78,77 @@ def step(config, compile_flag):
       f" {'fused ' if on_gpu else ''}AdamW, MAE loss"
     ),
   }
+
+
+# --- The suite `information` -------------------------------------------------
+def runner(function, arrays, *, learned, backward):
+  """() -> value: calls `function` on tensors, with its gradient if asked.
+
+  Args:
+    function: tensors -> scalar tensor.
+    arrays: of NumPy.
+    learned: the number of leading tensors that get a gradient.
+    backward: whether to compute it.
+  """
+  import jax
+  import torch
+
+  device = "cuda" if jax.default_backend() == "gpu" else "cpu"
+  torch.backends.cuda.matmul.allow_tf32 = False  # as ours: highest precision
+  tensors = [torch.from_numpy(x).to(device) for x in arrays]
+
+  def run():
+    leaves = [x.detach() for x in tensors]
+    for x in leaves[:learned]:
+      x.requires_grad_(backward)
+    value = function(*leaves)
+    if backward:
+      value.backward()
+    return value.item()  # waits for the device
+
+  return run
+
+
+def coding_rate(z):
+  """log det(I + Z^T Z / dim) of the [dim, dim] matrix."""
+  import torch
+
+  z = torch.nn.functional.normalize(z)
+  dim = z.shape[1]
+  eye = torch.eye(dim, dtype=z.dtype, device=z.device)
+  return torch.logdet(eye + z.T @ z / dim)
+
+
+def mean_squared_cosine(z):
+  """Mean of the squared entries of the [batch, batch] matrix of cosines."""
+  import torch
+
+  z = torch.nn.functional.normalize(z)
+  return (z @ z.T).square().mean()
+
+
+def matrix_ssl(z1, z2, p1, p2):
+  """`bench_forms.dense_matrix_ssl`."""
+  import torch
+
+  def unit(z):
+    z = torch.nn.functional.normalize(z)
+    return z - z.mean(dim=0)
+
+  def cross_entropy(p, q):
+    e = q - torch.eye(q.shape[0], dtype=q.dtype, device=q.device)
+    power = log = e
+    for k in range(2, 5):
+      power = power @ e
+      log = log + (-1) ** (k + 1) / k * power
+    return -torch.trace(p @ log)
+
+  def term(p, z):
+    p, z = unit(p), unit(z)
+    batch, dim = z.shape
+    eye = torch.eye(dim, dtype=z.dtype, device=z.device)
+    uniformity = cross_entropy(eye, p.T @ z / batch + eye)
+    alignment = cross_entropy(p.T @ p / batch + eye, z.T @ z / batch + eye)
+    return uniformity + alignment
+
+  return (term(p2, z1) + term(p1, z2)) / 2

@@ -3,6 +3,8 @@
   features  features of both splits, as an .npz
   knn       weighted k nearest neighbours
   linear    logistic regression, or with --form=probe the papers' linear probe
+  information   entropies, mutual information and rank of both branches, for
+            every kept checkpoint
 
 on the run's own data, on a folder of images (--data.folder) or on a tfds data
 set (--data.name). Appends a line to evaluations.jsonl in the run's folder.
@@ -13,13 +15,18 @@ import sys
 
 from mmae_jax import command_line
 
+_KINDS = ["features", "knn", "linear", "information"]
+
 
 def parser() -> argparse.ArgumentParser:
   """The command line; what is not given is as the run's config says."""
   p = command_line.argument_parser(__doc__)
-  p.add_argument("kind", choices=["features", "knn", "linear"])
+  p.add_argument("kind", choices=_KINDS)
   p.add_argument("--workdir", required=True, help="a run, or one checkpoint")
   p.add_argument("--step", type=int, help="default: the newest checkpoint")
+  p.add_argument(
+    "--checkpoints", help="of information: all (default), last, or a step"
+  )
   p.add_argument(
     "--checkpoint", default="student", choices=["student", "teacher"]
   )
@@ -32,6 +39,10 @@ def parser() -> argparse.ArgumentParser:
   settings.add_argument("--pool", choices=["cls", "mean"])
   settings.add_argument("--layer", type=int, help="-1 is the last block")
   settings.add_argument("--batch_size", type=int, help="of the extraction")
+  settings.add_argument("--plane.size", type=int, help="images of information")
+  settings.add_argument(
+    "--plane.sample_rows", type=int, help="those whose eigenvalues are taken"
+  )
   settings.add_argument("--knn.k", type=int)
   settings.add_argument("--knn.temperature", type=float)
   settings.add_argument(
@@ -52,33 +63,56 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main() -> None:
-  arguments = vars(parser().parse_args())
+  commands = parser()
+  arguments = vars(commands.parse_args())
   data = {
     name.removeprefix("data."): arguments.pop(name)
     for name in list(arguments)
     if name.startswith("data.")
   }
-  workdir = arguments.pop("workdir")
+  take = arguments.pop
+  kind, workdir, mode = take("kind"), take("workdir"), take("distributed")
+  step, evaluated, out = take("step"), take("checkpoint"), take("out")
+  checkpoints = take("checkpoints")
+  measures = kind == "information"
+  if measures and (step is not None or evaluated != "student" or out):
+    commands.error(
+      "information takes --checkpoints, and neither --step, --checkpoint nor"
+      " --out: its branches are the objective's"
+    )
+  if checkpoints is not None and not measures:
+    commands.error(f"--checkpoints={checkpoints}: {kind} takes --step")
   from mmae_jax.types import UsageError
 
   try:
     from mmae_jax.train import distributed
 
-    distributed.initialise(arguments.pop("distributed"))
-    from mmae_jax.evaluate import command
+    distributed.initialise(mode)
+    from mmae_jax import objectives
+    from mmae_jax.evaluate import command, trajectory
 
-    command.evaluate(
-      arguments.pop("kind"),
-      workdir,
-      step=arguments.pop("step"),
-      evaluated=arguments.pop("checkpoint"),
-      out=arguments.pop("out"),
-      data=data,
-      settings=arguments,
-    )
+    if measures:
+      trajectory.evaluate(
+        workdir,
+        select=objectives.select,
+        checkpoints=checkpoints,
+        data=data,
+        settings=arguments,
+      )
+    else:
+      command.evaluate(
+        kind,
+        workdir,
+        step=step,
+        evaluated=evaluated,
+        out=out,
+        data=data,
+        settings=arguments,
+      )
   except UsageError as error:
     message = str(error).replace("--config.evaluation.", "--")
-    message = message.replace("--config.data.", "--data.")
+    for section in ("data", "plane"):
+      message = message.replace(f"--config.{section}.", f"--{section}.")
     flag = "--workdir=" if message.startswith(workdir) else ""
     sys.exit(f"error: {flag}{message}")
   except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""The keys that every config shares, their checks, and a run's identity."""
+"""The keys that every config shares, and a run's identity."""
 
 from collections.abc import Mapping
 import hashlib
@@ -6,13 +6,14 @@ import json
 
 from ml_collections import ConfigDict
 
-from mmae_jax.types import UsageError
-
 # Keys that do not change the mathematics: a run may be continued with other
 # values of them, so they are left out of its identity.
 _OUTSIDE_IDENTITY = (
   "name",
   "evaluation",
+  "plane",
+  "on_alarm",
+  "alarms",
   "logging",
   "checkpoint",
   "mesh",
@@ -23,8 +24,6 @@ _OUTSIDE_IDENTITY = (
   "data.cache_gib",
   "encoder.remat",
 )
-_POOLS = ("cls", "mean")
-_FORMS = ("logistic", "probe", "none")
 
 
 def base() -> ConfigDict:
@@ -116,6 +115,32 @@ def base() -> ConfigDict:
   c.evaluation.linear.microbatches = 1
   c.evaluation.linear.bn_group_size = 0  # 0: statistics of the whole batch
 
+  # The information plane. Images of the fixed probe set: of the test split if
+  # that has enough (see evaluate/information.py). The sample-side entropies of
+  # order 2 take size^2 * 4 bytes a branch, split over the devices; those of
+  # order 1 take eigenvalues, and so every (size / sample_rows)-th image.
+  c.plane = ConfigDict({"size": 2048, "sample_rows": 512})
+  c.plane.every = 0.05  # share of the run between two points; 0 is off
+
+  # "warn", or "stop": the newest checkpoint that was found healthy stays.
+  c.on_alarm = "warn"
+  # Thresholds; 0 switches an alarm off. See train/alarms.py.
+  c.alarms = ConfigDict()
+  c.alarms.collapse_rank = 1.2  # effective rank; that of a constant is 1
+  c.alarms.collapse_entropy = 0.03  # nats, order 2; that of a constant is 0
+  c.alarms.fall = 0.3  # of the best rank of the last `patience` measurements
+  c.alarms.rank_share = 0.5  # of the run's best rank, `patience` times
+  c.alarms.dead_share = 0.25  # of the dimensions
+  c.alarms.patience = 3  # measurements, or log intervals
+  # Features are poor in the beginning of a run; the later of these counts,
+  # and the end of the learning rate's warm-up.
+  c.alarms.grace = 0.1  # share of the run
+  c.alarms.grace_steps = 500
+  c.alarms.loss_spike = 15.0  # robust standard deviations over the median
+  c.alarms.gradient_spike = 20.0
+  c.alarms.spike_steps = 100  # of which that median is taken
+  c.alarms.data_wait = 0.5  # share of the time, `patience` times
+
   c.logging = ConfigDict()
   c.logging.log_every_steps = 20
   c.logging.tensorboard = True
@@ -184,109 +209,3 @@ def from_json(text: str) -> ConfigDict:
     return tuple(value) if isinstance(value, list) else value
 
   return ConfigDict(tuples(json.loads(text)))
-
-
-def _require(ok, key, value, expected):
-  if not ok:
-    raise UsageError(f"--config.{key}={value}: must be {expected}")
-
-
-def _check_data_fits(config):
-  """Refuses own images for the embedded digits' model, and the reverse."""
-  data = config.data
-  if not data.folder and not data.name:
-    raise UsageError(
-      "--config.data.folder is empty: this config has no data of its own; give"
-      " --config.data.folder=/my/images, or a tfds data set by"
-      " --config.data.name=NAME"
-    )
-  foreign = data.folder or data.name != "digits"
-  if not foreign or config.views["global"].size > 8:
-    return
-  key, value = ("folder", data.folder) if data.folder else ("name", data.name)
-  raise UsageError(
-    f"--config.data.{key}={value}: this model is for the embedded images of"
-    " 8 x 8 pixels; for your own of 224 x 224 (vit_ti8: 64 x 64, on a laptop):"
-    f"\n  python launch/train.py --config=configs/{config.objective.name}.py"
-    f":vit_s16 --config.data.{key}={value}"
-  )
-
-
-def check(config: ConfigDict) -> None:
-  """Raises UsageError for values that no run can use.
-
-  What depends on the dataset, the devices or the objective, and the views, is
-  checked where those are read, still before anything compiles.
-  """
-  positive = "positive"
-  _require(
-    config.name, "name", repr(config.name), "a name for the run's folder"
-  )
-  _require(config.epochs > 0, "epochs", config.epochs, f"{positive}: 0 steps")
-  _require(0 <= config.seed < 2**32, "seed", config.seed, "in [0, 2^32)")
-  for key in ("batch_size", "microbatches"):
-    _require(config[key] >= 1, key, config[key], "at least 1")
-  _require(
-    config.batch_size % config.microbatches == 0,
-    "microbatches",
-    config.microbatches,
-    f"a divisor of --config.batch_size={config.batch_size}",
-  )
-  data = config.data
-  for key in ("holdout", "max_rejected"):
-    _require(0 <= data[key] < 1, f"data.{key}", data[key], "in [0, 1)")
-  for key in ("threads", "workers"):
-    _require(data[key] >= 0, f"data.{key}", data[key], "at least 0")
-  _check_data_fits(config)
-  optimizer = config.optimizer
-  for key in ("base_learning_rate", "eps"):
-    _require(optimizer[key] > 0, f"optimizer.{key}", optimizer[key], positive)
-  for key in ("min_learning_rate", "weight_decay", "clip_norm"):
-    _require(
-      optimizer[key] >= 0, f"optimizer.{key}", optimizer[key], "at least 0"
-    )
-  _require(
-    0 <= optimizer.warmup_epochs <= config.epochs,
-    "optimizer.warmup_epochs",
-    optimizer.warmup_epochs,
-    f"between 0 and --config.epochs={config.epochs}",
-  )
-  for key in ("b1", "b2"):
-    _require(
-      0 <= optimizer[key] < 1, f"optimizer.{key}", optimizer[key], "in [0, 1)"
-    )
-  for key in ("evaluation.every_epochs", "checkpoint.every_epochs"):
-    section, name = key.split(".")
-    _require(config[section][name] > 0, key, config[section][name], positive)
-  _require(
-    config.checkpoint.keep >= 1,
-    "checkpoint.keep",
-    config.checkpoint.keep,
-    "at least 1",
-  )
-  _require(
-    config.logging.log_every_steps >= 1,
-    "logging.log_every_steps",
-    config.logging.log_every_steps,
-    "at least 1",
-  )
-  check_evaluation(config.evaluation)
-
-
-def check_evaluation(evaluation: ConfigDict) -> None:
-  """Raises UsageError for values that no evaluation can use."""
-  linear, knn = evaluation.linear, evaluation.knn
-  for key, value, ok, expected in (
-    ("pool", evaluation.pool, evaluation.pool in _POOLS, " or ".join(_POOLS)),
-    ("linear.form", linear.form, linear.form in _FORMS, " or ".join(_FORMS)),
-    ("linear.c", linear.c, linear.c > 0, "positive"),
-    ("knn.k", knn.k, knn.k >= 1, "at least 1"),
-    ("knn.temperature", knn.temperature, knn.temperature > 0, "positive"),
-    (
-      "batch_size",
-      evaluation.batch_size,
-      evaluation.batch_size >= 1,
-      "positive",
-    ),
-  ):
-    _require(ok, f"evaluation.{key}", value, expected)

@@ -105,8 +105,9 @@ class Objective:
     after_update: (params, carry, step) -> (params, carry), after the optimizer.
     refresh: (key, carry) -> carry, the only work between steps.
     refresh_every: steps between two calls of `refresh`; 0 is never.
-    branches: (key, params, state, views) -> {name: [batch, dim]}, the two
-      branches of the paper, for the information plane.
+    branches: (key, params, state, views) -> {name: [batch, dim]}, for the
+      information plane: first the two branches of the paper, of equal shapes,
+      in its order; then what else shall have its spectrum measured.
     reconstruct: (key, params, state, views) -> {"masked", "reconstructed"}:
       [batch, height, width, 3] in the units of the views; for the report.
     wrap_optimizer: GradientTransformation -> GradientTransformation.

@@ -25,6 +25,7 @@ def config(**changes):
   c = tiny.shrink(tiny.load_config("mmae"))
   c.logging.tensorboard = False
   c.logging.log_every_steps = 1
+  c.plane.every = 0.0
   c.checkpoint.every_epochs = 5 / 22
   c.checkpoint.keep = 10
   for key, value in changes.items():
@@ -90,7 +91,7 @@ def leaves(workdir, step=None):
   """Every array of a checkpoint by its path, as NumPy."""
   step = step or digests.steps(Path(workdir) / "checkpoints")[-1]
   folder = Path(workdir) / "checkpoints" / str(step)
-  trees = [checkpoint._read_arrays(folder / n) for n in ("network", "rest")]
+  trees = [checkpoint.read_arrays(folder / n) for n in ("network", "rest")]
   flat, _ = jax.tree_util.tree_flatten_with_path(trees)
   return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in flat}
 

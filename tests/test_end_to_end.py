@@ -17,7 +17,7 @@ import pytest
 import tfds_fakes
 from tiny import CONFIGS, load_config, load_module, shrink
 
-from mmae_jax import config as config_lib, load_encoder, objectives
+from mmae_jax import checks, config as config_lib, load_encoder, objectives
 from mmae_jax.data import photometry as photometry_lib, pipeline
 from mmae_jax.models import build_encoder
 from mmae_jax.report import comparison
@@ -43,6 +43,7 @@ SMALL = [
   *("--config.objective.decoder_heads=2", "--config.epochs=2"),
   *("--config.optimizer.warmup_epochs=1", "--config.evaluation.every_epochs=1"),
   *("--config.checkpoint.every_epochs=1", "--config.logging.log_every_steps=2"),
+  "--config.plane.every=0.5",
 ]
 
 
@@ -60,7 +61,7 @@ def give_data(config):
 def test_every_argument_is_traced(name, argument):
   """What `loop.run` does up to the step, by shapes alone."""
   config = give_data(load_config(name, argument))
-  config_lib.check(config)
+  checks.check(config)
   mesh = state_lib.make_mesh(**config.mesh)
   state_lib.check_batch(config.batch_size, config.microbatches, mesh)
   encoder = build_encoder(config.encoder, config.views["global"].size)
@@ -107,8 +108,10 @@ def check_run(folder, *, labelled=True, linear=True):
   assert comparison.is_finished(folder)
   train = [record for record in records if record["kind"] == "train"]
   evaluations = [record for record in records if record["kind"] == "eval"]
+  plane = [record for record in records if record["kind"] == "plane"]
   assert train[-1]["step"] == evaluations[-1]["step"] == records[-1]["step"]
-  for record in train + evaluations:
+  assert plane[0]["step"] == 0 and plane[-1]["step"] == train[-1]["step"]
+  for record in train + evaluations + plane:
     numbers = [v for v in record.values() if isinstance(v, int | float)]
     assert np.isfinite(numbers).all(), record
   last = evaluations[-1]
@@ -122,7 +125,8 @@ def check_run(folder, *, labelled=True, linear=True):
   assert (folder / "checkpoints" / str(last["step"])).is_dir()
   assert len(list((folder / "checkpoints").iterdir())) <= config.checkpoint.keep
   artifacts = {path.name for path in (folder / "artifacts").iterdir()}
-  assert {"spectrum-0.npz", f"spectrum-{last['step']}.npz"} <= artifacts
+  for name in ("spectrum", "plane"):
+    assert {f"{name}-0.npz", f"{name}-{last['step']}.npz"} <= artifacts
   assert list((folder / "tensorboard").iterdir())
   assert list((folder / "figures").glob("*.png"))
   page = (folder / "report.html").read_text()
@@ -158,13 +162,16 @@ def test_the_embedded_data(run):
     for path in run.rglob("*")
     if path.is_file() and path.parent.name != ".lock"
   }
-  for kind in ("knn", "linear", "features"):
+  kinds = ["knn", "linear", "features", "information"]
+  for kind in kinds:
     assert call("evaluate", kind, f"--workdir={run}") == (0, "")
   evaluations = [
     json.loads(line)
     for line in (run / "evaluations.jsonl").read_text().splitlines()
   ]
-  assert [e["kind"] for e in evaluations] == ["knn", "linear", "features"]
+  checkpoints = len(list((run / "checkpoints").iterdir()))
+  kinds += (checkpoints - 1) * ["information"]
+  assert [e["kind"] for e in evaluations] == kinds
   assert all(0 <= e["accuracy"] <= 1 for e in evaluations[:2])
   (written,) = run.glob("features-*.npz")
   with np.load(written) as arrays:

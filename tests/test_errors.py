@@ -85,6 +85,11 @@ def train(tmp_path):
       "--config.epochs=0.01: 0 steps (",
     ),
     ([DIGITS, "--config.seed=-1"], "--config.seed=-1: must be in [0, 2^32)"),
+    ([DIGITS, "--config.plane.size=1"], "--config.plane.size=1: must be at le"),
+    (
+      [DIGITS, "--config.plane.every=2"],
+      "--config.plane.every=2.0: must be ",
+    ),
     ([DIGITS, "--config.batch_size=0"], "--config.batch_size=0: "),
     ([DIGITS, "--config.batch_size=-8"], "--config.batch_size=-8: "),
     (

@@ -107,6 +107,18 @@ def test_load_encoder(run, arguments, message):
     (["knn", "--workdir=RUN", "--data.folder=/no/such"], "/no/such: no such"),
     (["knn", "--workdir=RUN", "--data.name=cifar11"], "nearest: cifar10"),
     (["knn", "--workdir=RUN", "--checkpoint=teacher"], "keeps no teacher"),
+    (["information", "--workdir=/no/such"], "--workdir=/no/such: not a run"),
+    (
+      ["information", "--workdir=RUN", "--checkpoints=4"],
+      "--checkpoints=4: must be all, last, or the step of a kept checkpoint: 1",
+    ),
+    (["information", "--workdir=RUN", "--checkpoints=some"], "some: must be"),
+    (["information", "--workdir=RUN", "--step=1"], "takes --checkpoints"),
+    (
+      ["information", "--workdir=RUN", "--plane.size=1"],
+      "--plane.size=1: mu",
+    ),
+    (["knn", "--workdir=RUN", "--checkpoints=all"], "knn takes --step"),
   ],
   ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

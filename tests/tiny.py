@@ -46,6 +46,7 @@ def shrink(config):
   config.optimizer.warmup_epochs = 0.25
   config.evaluation.every_epochs = 1.0
   config.checkpoint.every_epochs = 0.5
+  config.plane.every = 0.5
   config.logging.log_every_steps = 5
   if "decoder_width" in config.objective:
     config.objective.decoder_width = 8

@@ -28,7 +28,7 @@ _TYPES = {"label": np.int32, "index": np.int32, "seed": np.uint32}
 
 
 @dataclasses.dataclass(frozen=True)
-class _RandomViews:
+class RandomViews:
   """(number, indices) of one of this host's batches -> its views.
 
   Everything is drawn from a counter-based generator of (seed, position): no
@@ -45,9 +45,10 @@ class _RandomViews:
     host, hosts = self.host
     first = (number * hosts + host) * len(indices)
     rows = [self.row(first + i, at) for i, at in enumerate(indices.tolist())]
-    return _stack(rows)
+    return stack(rows)
 
   def row(self, position: int, index: int) -> Batch:
+    """The views of one image, drawn for one position."""
     bits = np.random.Philox(key=[self.seed, position])
     record = self.source[index]
     return {
@@ -168,7 +169,7 @@ def host_batches(
     .shuffle()[: steps * size]
     .repeat()
     .batch(rows, batch_fn=np.asarray)[index::hosts]
-    .map_with_index(_RandomViews(source, config.seed, views, host))
+    .map_with_index(RandomViews(source, config.seed, views, host))
   )
   return _iterate(dataset[start_step:], source, config, largest)
 
@@ -234,12 +235,13 @@ def evaluation_batches(
   dataset = (
     grain.MapDataset.range(count)
     .map(_CentreView(source, view.size, view.interpolation))
-    .batch(rows, batch_fn=_stack)[index::hosts]
+    .batch(rows, batch_fn=stack)[index::hosts]
   )
   return _one_ahead(_iterate(dataset, source, config, view.size), mesh)
 
 
-def _stack(rows: list[Batch]) -> Batch:
+def stack(rows: list[Batch]) -> Batch:
+  """Rows -> a batch, in the types of `batches`."""
   return {
     name: np.array([row[name] for row in rows], _TYPES.get(name))
     for name in rows[0]

@@ -151,7 +151,7 @@ def evaluate(
     **_KINDS[kind](subject),
   }
   if writes:
-    _append(subject.run / FILE, record)
+    append(subject.run / FILE, record)
   subject.say(f"recorded in {subject.run / FILE}")
   return record
 
@@ -245,7 +245,8 @@ def _check_sources(kind, config, train, test):
     )
 
 
-def _append(path, record):
+def append(path: Any, record: Mapping[str, Any]) -> None:
+  """Adds a line to a file of records; raises UsageError where it cannot."""
   line = json.dumps(record, default=list) + "\n"
   try:
     if "://" in os.fspath(path):

@@ -22,7 +22,7 @@ Array = jax.Array
 
 # Centre views of a split up to this size stay on the devices between two
 # evaluations of a run, so that they are decoded once.
-_CACHE_BYTES = 256 * 2**20
+CACHE_BYTES = 256 * 2**20
 _cache: dict[int, dict] = {}
 
 
@@ -221,7 +221,7 @@ def evaluation_images(
   if key in kept:
     yield from kept[key]
     return
-  small = len(positions) * view.size**2 * 3 <= _CACHE_BYTES
+  small = len(positions) * view.size**2 * 3 <= CACHE_BYTES
   batches = []
   for batch in pipeline.evaluation_batches(
     Subset(source, positions), config, mesh=mesh, batch_size=batch_size

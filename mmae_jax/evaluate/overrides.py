@@ -5,7 +5,7 @@ from typing import Any
 
 import ml_collections
 
-from mmae_jax import config as config_lib
+from mmae_jax import checks, config as config_lib
 from mmae_jax.types import UsageError
 
 
@@ -17,7 +17,8 @@ def override(
   Args:
     config: the run's.
     data: keys of `config.data`.
-    settings: dotted keys of `config.evaluation`.
+    settings: dotted keys of `config.evaluation`, or of the config where they
+      begin with "plane.".
   Returns:
     The ConfigDict.
   Raises:
@@ -25,6 +26,8 @@ def override(
       that no evaluation can use.
   """
   config = ml_collections.ConfigDict(config.to_dict())
+  if "plane" not in config:  # a run of an earlier version
+    config.plane = config_lib.base().plane
   data = {key: value for key, value in data.items() if value is not None}
   if data.get("folder") and data.get("name"):
     raise UsageError(
@@ -39,7 +42,7 @@ def override(
     }
   changes = {f"data.{key}": value for key, value in data.items()}
   changes |= {
-    f"evaluation.{key}": value
+    key if key.startswith("plane.") else f"evaluation.{key}": value
     for key, value in settings.items()
     if value is not None
   }
@@ -50,5 +53,6 @@ def override(
       raise UsageError(
         f"--{key.removeprefix('evaluation.')}={value}: {error}"
       ) from error
-  config_lib.check_evaluation(config.evaluation)
+  checks.check_evaluation(config.evaluation)
+  checks.check_ranges(config, only="plane.")
   return config

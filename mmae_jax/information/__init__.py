@@ -4,6 +4,12 @@ from mmae_jax.information import (
   bounds as bounds,
   theory as theory,
 )
+from mmae_jax.information.bias import (
+  BiasWarning as BiasWarning,
+  entropy_bias as entropy_bias,
+  samples_for as samples_for,
+  warn_of_bias as warn_of_bias,
+)
 from mmae_jax.information.categorical import (
   categorical_entropy as categorical_entropy,
   categorical_reconstruction as categorical_reconstruction,
@@ -38,7 +44,27 @@ from mmae_jax.information.entropy import (
   rankme as rankme,
   spectral_entropy as spectral_entropy,
 )
+from mmae_jax.information.estimators import (
+  stochastic_effective_rank as stochastic_effective_rank,
+  stochastic_entropy as stochastic_entropy,
+  stochastic_log_det as stochastic_log_det,
+  stochastic_trace as stochastic_trace,
+)
 from mmae_jax.information.logarithm import matrix_log as matrix_log
+from mmae_jax.information.moments import (
+  Moments as Moments,
+  empty_moments as empty_moments,
+  merge_moments as merge_moments,
+  merge_stacked_moments as merge_stacked_moments,
+  moments_covariance as moments_covariance,
+  moments_entropy as moments_entropy,
+  update_moments as update_moments,
+)
+from mmae_jax.information.sampling import (
+  random_feature_joint_entropy as random_feature_joint_entropy,
+  subsampled_entropy as subsampled_entropy,
+  subsampled_joint_entropy as subsampled_joint_entropy,
+)
 from mmae_jax.information.spectra import (
   centre_rows as centre_rows,
   correlation as correlation,

@@ -32,14 +32,15 @@ def spectral_entropy(p, *, order=1.0):
   """
   _check_order(order)
   p = spectra.widen(p)
-  present = p > 0
-  safe = jnp.where(present, p, 1.0)
+  absent = p <= 0
+  safe = jnp.where(absent, 1.0, p)
   if order == 1:
-    return -jnp.sum(jnp.where(present, safe * jnp.log(safe), 0.0))
+    return -jnp.sum(jnp.where(absent, 0.0, safe * jnp.log(safe)))
   if math.isinf(order):
-    return -jnp.log(jnp.max(safe * present + (1.0 - jnp.any(present))))
-  total = jnp.sum(jnp.where(present, safe**order, 0.0))
-  return jnp.log(jnp.where(total > 0, total, 1.0)) / (1.0 - order)
+    largest = jnp.max(jnp.where(absent, 0.0, p))
+    return -jnp.log(jnp.where(largest == 0, 1.0, largest))
+  total = jnp.sum(jnp.where(absent, 0.0, safe**order))
+  return jnp.log(jnp.where(total == 0, 1.0, total)) / (1.0 - order)
 
 
 def matrix_entropy(k, *, order=1.0):
@@ -70,7 +71,7 @@ def matrix_entropy(k, *, order=1.0):
   if order == 2:
     k = spectra.unit_trace(k)
     total = jnp.sum(k * k)
-    return -jnp.log(jnp.where(total > 0, total, 1.0))
+    return -jnp.log(jnp.where(total == 0, 1.0, total))
   return spectral_entropy(spectra.spectrum(k), order=order)
 
 
@@ -161,7 +162,8 @@ def mutual_information_ratio(k1, k2, *, order=1.0):
   least = jnp.minimum(
     matrix_entropy(k1, order=order), matrix_entropy(k2, order=order)
   )
-  return jnp.where(least > 0, information / jnp.where(least > 0, least, 1), 0.0)
+  collapsed = least == 0
+  return jnp.where(collapsed, 0.0, information / jnp.where(collapsed, 1, least))
 
 
 def entropy_difference_ratio(k1, k2, *, order=1.0):
@@ -182,7 +184,10 @@ def entropy_difference_ratio(k1, k2, *, order=1.0):
   h1 = matrix_entropy(k1, order=order)
   h2 = matrix_entropy(k2, order=order)
   most = jnp.maximum(h1, h2)
-  return jnp.where(most > 0, jnp.abs(h1 - h2) / jnp.where(most > 0, most, 1), 0)
+  collapsed = most == 0
+  return jnp.where(
+    collapsed, 0.0, jnp.abs(h1 - h2) / jnp.where(collapsed, 1, most)
+  )
 
 
 def effective_rank(z, *, centre=False):

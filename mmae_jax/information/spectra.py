@@ -34,6 +34,19 @@ def matmul(a, b):
   return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
 
 
+@jax.custom_jvp
+def self_product(a):
+  """a @ a^T, whose gradient (g + g^T) a is one product and not two."""
+  return matmul(a, a.T)
+
+
+@self_product.defjvp
+def _self_product_jvp(primals, tangents):
+  (a,), (tangent,) = primals, tangents
+  half = matmul(tangent, a.T)
+  return self_product(a), half + half.T
+
+
 def normalise_rows(z):
   """Rows of unit length, z_i / max(||z_i||, 1e-12).
 
@@ -102,7 +115,7 @@ def gram(z, *, side="feature"):
   z = widen(z)
   batch, dim = z.shape
   on_samples = side == "sample" or (side == "smaller" and batch < dim)
-  return matmul(z, z.T) if on_samples else matmul(z.T, z)
+  return self_product(z if on_samples else z.T)
 
 
 def covariance(z, *, side="feature", centre=True):
@@ -173,11 +186,11 @@ def correlation(z):
   centred = centre_rows(z)
   # A constant column keeps round-off of its mean; scaled to unit length that
   # would pass for a feature.
-  alive = jnp.linalg.norm(jax.lax.stop_gradient(centred), axis=0) > (
+  dead = jnp.linalg.norm(jax.lax.stop_gradient(centred), axis=0) <= (
     rank_floor(z.dtype) * jnp.linalg.norm(jax.lax.stop_gradient(z), axis=0)
   )
-  columns = normalise_rows(jnp.where(alive, centred, 0.0).T)
-  return _set_diagonal(matmul(columns, columns.T), alive)
+  columns = normalise_rows(jnp.where(dead, 0.0, centred).T)
+  return _set_diagonal(self_product(columns), ~dead)
 
 
 def _set_diagonal(k, present):
@@ -247,7 +260,8 @@ def spectrum(k):
   # Round-off makes a product unsymmetric in the last bit; eigvalsh reads one
   # triangle only, so without this the result would depend on the layout.
   p = jnp.linalg.eigvalsh((k + k.T) / 2)[::-1]
-  p = jnp.where(p > rank_floor(p.dtype) * p[0], p, 0.0)
+  # Comparisons this way round: NaN stays NaN, and is not taken for zero.
+  p = jnp.where(p <= rank_floor(p.dtype) * p[0], 0.0, p)
   total = jnp.sum(p)
   return p / jnp.where(total > 0, total, 1.0)
 

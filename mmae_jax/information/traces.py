@@ -32,20 +32,24 @@ def log_coefficients(order, ridge):
   return [float(x) for x in a]
 
 
-def _powers(c, order):
+def _powers(c, order, symmetric):
   """c^1 ... c^ceil(order / 2): any two of them reach every higher trace."""
   powers = [c]
   while 2 * len(powers) < order:
-    powers.append(spectra.matmul(powers[-1], c))
+    square = symmetric and len(powers) == 1  # c c^T, cheaper to differentiate
+    powers.append(
+      spectra.self_product(c) if square else spectra.matmul(powers[-1], c)
+    )
   return powers
 
 
-def power_traces(c, order):
+def power_traces(c, order, *, symmetric=False):
   """tr c^1 ... tr c^order of a square matrix, in about order / 2 products.
 
-  c need not be symmetric: tr(A B) is the sum of the entries of A o B^T.
+  tr(A B) is the sum of the entries of A o B^T, so the last product of every
+  trace is not formed.
   """
-  p = _powers(c, order)
+  p = _powers(c, order, symmetric)
   traces = [jnp.trace(c)]
   for k in range(2, order + 1):
     traces.append(jnp.sum(p[k // 2 - 1] * p[k - k // 2 - 1].T))
@@ -54,7 +58,7 @@ def power_traces(c, order):
 
 def _weighted_power_traces(w, c, order):
   """tr w, tr(w c), ... tr(w c^order) of symmetric matrices."""
-  p = _powers(c, order)
+  p = _powers(c, order, symmetric=True)
   traces = [jnp.trace(w)] + [jnp.sum(w * power) for power in p]
   products = {}  # w c^low, each formed once
   for k in range(len(p) + 1, order + 1):
@@ -108,14 +112,14 @@ def matrix_ssl_terms(target, z, *, scale=1.0, ridge=1.0, order=4):
     cross = spectra.matmul(z, p.T) / batch
     own = spectra.gram(z, side="sample") / batch
     # tr(C_pp C_zz^k) = tr(W K^(k-1)) with W = G G^T, K = z z^T / batch.
-    weight = spectra.matmul(cross, cross.T)
+    weight = spectra.self_product(cross)
     weighted = _weighted_power_traces(weight, own, order - 1)
     weighted = [jnp.sum(p * p) / batch, *weighted]
   else:
     cross = spectra.matmul(p.T, z) / batch
     own = spectra.gram(z) / batch
     weighted = _weighted_power_traces(spectra.gram(p) / batch, own, order)
-  plain = [float(dim), *power_traces(own, order)]
+  plain = [float(dim), *power_traces(own, order, symmetric=True)]
   crossed = [float(dim), *power_traces(cross, order)]
   uniformity = -scale * sum(x * t for x, t in zip(a, crossed, strict=True))
   alignment = -sum(

@@ -3,6 +3,24 @@
 from mmae_jax.models.mae import MaskedAutoencoder, num_kept
 
 
+def encoding_flops(model: MaskedAutoencoder, *, mask_ratio: float) -> float:
+  """Floating-point operations of the encoder on one masked image, forward.
+
+  Args:
+    model: the masked autoencoder.
+    mask_ratio: share of the patches that is removed.
+  Returns:
+    FLOPs; a multiplication and an addition are counted apart.
+  Raises:
+    ValueError: nothing or everything would be kept.
+  """
+  encoder = model.encoder
+  pixels = 3 * encoder.patch_size**2
+  kept = num_kept(encoder.num_patches, mask_ratio)
+  block = _block(1 + kept, encoder.width, encoder.mlp_ratio)
+  return 2.0 * (kept * pixels * encoder.width + encoder.depth * block)
+
+
 def training_flops(model: MaskedAutoencoder, *, mask_ratio: float) -> float:
   """Floating-point operations of one training step, per image.
 
@@ -21,16 +39,14 @@ def training_flops(model: MaskedAutoencoder, *, mask_ratio: float) -> float:
   encoder = model.encoder
   width, decoder_width = encoder.width, model.decoder_width
   pixels = 3 * encoder.patch_size**2
-  kept = num_kept(encoder.num_patches, mask_ratio)
-  some, every = 1 + kept, 1 + encoder.num_patches
-  multiplications = (
-    kept * pixels * width
-    + encoder.depth * _block(some, width, encoder.mlp_ratio)
-    + some * width * decoder_width
+  some = 1 + num_kept(encoder.num_patches, mask_ratio)
+  every = 1 + encoder.num_patches
+  decoding = (
+    some * width * decoder_width
     + model.decoder_depth * _block(every, decoder_width, encoder.mlp_ratio)
     + encoder.num_patches * decoder_width * pixels
   )
-  return 3.0 * 2.0 * multiplications
+  return 3.0 * (encoding_flops(model, mask_ratio=mask_ratio) + 2.0 * decoding)
 
 
 def _block(tokens, width, mlp_ratio):

@@ -115,13 +115,14 @@ def masked_autoencoding(
       {"params": params}, images, noise, mask_ratio=mask_ratio
     )
 
+  def again(params, token):
+    return encoder.apply(
+      {"params": params["encoder"]}, token, method="normalise"
+    )
+
   def feature(params, latent):
     token = latent[:, 0]
-    if normalise_twice:
-      token = encoder.apply(
-        {"params": params["encoder"]}, token, method="normalise"
-      )
-    return token
+    return again(params, token) if normalise_twice else token
 
   def init(key, views):
     variables = network.init(
@@ -152,13 +153,20 @@ def masked_autoencoding(
     return total, Output(metrics, features, state.model_state, state.carry)
 
   def branches(key, params, state, views):
+    """Two masks; and the first one's token under the other number of norms."""
     del state
     images = views["global"][:, 0]
+    first, second = (
+      forward(params, images, draw(k, views))[2] for k in jax.random.split(key)
+    )
+    once = first[:, 0]
+    other = (
+      {"once": once} if normalise_twice else {"twice": again(params, once)}
+    )
     return {
-      name: feature(params, forward(params, images, draw(k, views))[2])
-      for name, k in zip(
-        ("first_mask", "second_mask"), jax.random.split(key), strict=True
-      )
+      "first_mask": feature(params, first),
+      "second_mask": feature(params, second),
+      **other,
     }
 
   def reconstruct(key, params, state, views):

@@ -18,6 +18,7 @@ from mmae_jax.report.section import Section, lead, table
 from mmae_jax.train.console import duration
 
 _MOST_REJECTED = 50
+_MOST_ALARMS = 12
 
 
 class Tile(NamedTuple):
@@ -73,6 +74,34 @@ def headline(run: Run) -> Headline:
     summary=" · ".join(part for part in summary if part),
     tiles=list(_tiles(run)),
   )
+
+
+def alarms(run: Run) -> Section:
+  """What went wrong by the run's own numbers, the newest first."""
+  title = "Alarms"
+  records = run.of("alarm")[::-1]
+  if not records:
+    return Section(title, note="none was raised")
+  text = lead(
+    '<b class="bad">{}</b> in all. Each comes once, and again only after a'
+    " recovery. --config.on_alarm says what follows, --config.alarms has the"
+    " thresholds.",
+    f"{len(records):,}",
+  )
+  rows = [
+    (
+      f"{record['step']:,}",
+      str(record["alarm"]).replace("_", " "),
+      f"{str(record['quantity']).replace('_', ' ')}"
+      f" {readable(record['value'], '')}",
+      readable(record["threshold"], ""),
+      record["cause"],
+      record["advice"],
+    )
+    for record in records[:_MOST_ALARMS]
+  ]
+  header = ("Step", "Alarm", "Measured", "Threshold", "Likely cause", "To try")
+  return Section(title, text + table(header, rows, kind="alarms"))
 
 
 def rejected(run: Run) -> Section:

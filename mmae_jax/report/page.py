@@ -7,14 +7,16 @@ import re
 
 from absl import logging
 
-from mmae_jax.report import charts, facts, pictures
+from mmae_jax.report import charts, facts, pictures, plane
 from mmae_jax.report.run import Run, read_run
 from mmae_jax.report.section import Section
 
 SECTIONS: tuple[Callable[[Run], Section], ...] = (
+  facts.alarms,
   charts.accuracies,
   charts.losses,
   charts.feature,
+  plane.information_plane,
   pictures.reconstructions,
   pictures.neighbours,
   charts.optimisation,

@@ -1,37 +1,22 @@
-"""Figures of the report: PNG bytes out of arrays.
-
-matplotlib is imported when the first figure is drawn, and only its Agg canvas
-is used: neither pyplot nor the global settings of the caller are touched.
-"""
+"""Figures of the report: PNG bytes out of arrays."""
 
 from collections.abc import Sequence
-import io
-from typing import NamedTuple
 
 import numpy as np
 
-from mmae_jax.report.quantities import (
-  FIRST,
-  GRID,
-  INK,
-  MUTED,
-  ROSE,
-  compact,
-  readable,
+from mmae_jax.report.canvas import (
+  Line,
+  canvas,
+  heading,
+  png,
+  style,
+  time_bar,
+  time_colours,
 )
+from mmae_jax.report.quantities import FIRST, MUTED, ROSE
 
 MAX_POINTS = 600
 _BINS = 400
-_DPI = 180
-
-
-class Line(NamedTuple):
-  """One curve: label, steps [n], values [n] (NaN is a gap), colour."""
-
-  label: str
-  steps: np.ndarray
-  values: np.ndarray
-  colour: str
 
 
 def envelope(steps: np.ndarray, values: np.ndarray, *, bins: int = _BINS):
@@ -75,14 +60,14 @@ def curves(
   Returns:
     PNG bytes.
   """
-  figure, axes = _canvas(wide=wide, rows=1 if len(lines) < 2 else 2)
+  figure, axes = canvas(wide=wide, rows=1 if len(lines) < 2 else 2)
   for line in lines:
     _draw(axes, line)
   finite = np.concatenate([line.values for line in lines])
   finite = finite[np.isfinite(finite)]
   log = len(finite) > 0 and finite.min() > 0
   log = log and unit != "%" and finite.max() > 30 * np.median(finite)
-  _style(axes, unit=unit, log=log)
+  style(axes, unit=unit, log=log)
   if not log and len(finite) and np.ptp(finite) < 1e-9 * np.abs(finite).max():
     margin = 0.1 * abs(finite[0])
     axes.set_ylim(finite[0] - margin, finite[0] + margin)
@@ -93,8 +78,8 @@ def curves(
     axes.axvline(mark, color=MUTED, linewidth=0.8, linestyle=(0, (1, 2)))
   axes.set_xlabel("step", fontsize=8, color=MUTED, labelpad=2)
   shown = f"{title} ({unit})" if unit not in ("", "%") else title
-  _heading(figure, shown + (", log scale" if log else ""), lines, unit)
-  return _png(figure)
+  heading(figure, shown + (", log scale" if log else ""), lines, unit)
+  return png(figure)
 
 
 def spectra(spectrums: Sequence[tuple[int, np.ndarray]]) -> bytes:
@@ -105,7 +90,7 @@ def spectra(spectrums: Sequence[tuple[int, np.ndarray]]) -> bytes:
   Returns:
     PNG bytes.
   """
-  figure, axes = _canvas(wide=False, rows=2)
+  figure, axes = canvas(wide=False, rows=2)
   lines = []
   for number, (step, values) in enumerate(spectrums):
     last = number == len(spectrums) - 1
@@ -124,42 +109,78 @@ def spectra(spectrums: Sequence[tuple[int, np.ndarray]]) -> bytes:
       markersize=3,
     )
     lines.append(line)
-  dim = max(len(line.values) for line in lines)
-  top = max(line.values.max(initial=0.0) for line in lines) or 1.0
-  low = min(
-    (line.values[line.values > 0].min(initial=top) for line in lines),
-    default=top,
+  _spectrum_axes(axes, [line.values for line in lines])
+  heading(figure, "Eigenvalues, log scale", lines, None)
+  return png(figure)
+
+
+def trajectory(
+  title: str,
+  steps: np.ndarray,
+  x: np.ndarray,
+  y: np.ndarray,
+  *,
+  labels: tuple[str, str],
+) -> bytes:
+  """One quantity against another, time as colour.
+
+  Args:
+    title: stands at the upper left.
+    steps, x, y: [n]; points with a NaN are left out.
+    labels: of the two axes.
+  Returns:
+    PNG bytes. The dotted line is y = x.
+  """
+  from matplotlib import ticker
+
+  seen = np.isfinite(x) & np.isfinite(y)
+  steps, x, y = steps[seen], x[seen], y[seen]
+  figure, axes = canvas(bar=True)
+  colours = time_colours(steps if len(steps) else [0])
+  axes.plot(x, y, color=FIRST, linewidth=1.0, zorder=2)
+  axes.scatter(
+    x, y, c=colours.to_rgba(steps), s=26, zorder=3, edgecolor="white", lw=0.5
   )
-  _style(axes, unit="", log=True)
-  # Below 1e-7 of the largest a float32 spectrum is rounding, not structure.
-  axes.set_ylim(max(0.5 * low, 1e-7 * top), 2.0 * top)
-  axes.set_xlim(0.5, dim + 0.5)
-  axes.axhline(1 / dim, color=MUTED, linewidth=0.8, linestyle=(0, (1, 2)))
-  axes.set_xlabel("index (dotted: all equal)", fontsize=8, color=MUTED)
-  _heading(figure, "Eigenvalues, log scale", lines, None)
-  return _png(figure)
+  limits = axes.get_xlim(), axes.get_ylim()
+  axes.axline((0, 0), slope=1, color=MUTED, lw=0.8, linestyle=(0, (1, 2)))
+  axes.set(xlim=limits[0], ylim=limits[1])
+  style(axes)
+  axes.xaxis.set_major_locator(ticker.MaxNLocator(5))
+  axes.xaxis.set_major_formatter(ticker.FuncFormatter("{:.4g}".format))
+  axes.set_xlabel(labels[0], fontsize=8, color=MUTED, labelpad=2)
+  axes.set_ylabel(labels[1], fontsize=8, color=MUTED, labelpad=2)
+  time_bar(figure, axes, colours)
+  heading(figure, title, [], "")
+  return png(figure)
+
+
+def spectra_over_time(
+  title: str, spectrums: Sequence[tuple[int, np.ndarray]]
+) -> bytes:
+  """Eigenvalues in descending order on a log scale, time as colour.
+
+  Args:
+    title: stands at the upper left.
+    spectrums: (step, eigenvalues [dim] of unit trace), oldest first.
+  Returns:
+    PNG bytes.
+  """
+  figure, axes = canvas(bar=True)
+  colours = time_colours([step for step, _ in spectrums])
+  for step, values in spectrums:
+    axes.plot(
+      np.arange(1, len(values) + 1),
+      np.where(values > 0, values, np.nan),
+      color=colours.to_rgba(step),
+      linewidth=1.2,
+    )
+  _spectrum_axes(axes, [values for _, values in spectrums])
+  time_bar(figure, axes, colours)
+  heading(figure, title + ", log scale", [], "")
+  return png(figure)
 
 
 # ------------------------------------------------------------------- parts
-
-
-def _canvas(*, wide: bool, rows: int):
-  from matplotlib.backends.backend_agg import FigureCanvasAgg
-  from matplotlib.figure import Figure
-
-  width, height = (8.6 if wide else 4.2), 2.75
-  figure = Figure(figsize=(width, height), dpi=_DPI, facecolor="white")
-  FigureCanvasAgg(figure)
-  left, bottom, top = 0.56, 0.46, (0.36 if rows == 1 else 0.6)
-  axes = figure.add_axes(
-    (
-      left / width,
-      bottom / height,
-      1 - (left + 0.12) / width,
-      1 - (bottom + top) / height,
-    )
-  )
-  return figure, axes
 
 
 def _draw(axes, line: Line):
@@ -181,88 +202,13 @@ def _draw(axes, line: Line):
   )
 
 
-def _style(axes, *, unit: str, log: bool):
-  from matplotlib import ticker
-
-  for side in ("top", "right", "left"):
-    axes.spines[side].set_visible(False)
-  axes.spines["bottom"].set_color(FIRST)
-  axes.grid(axis="y", color=GRID, linewidth=0.8)
-  axes.set_axisbelow(True)
-  axes.tick_params(which="both", length=0, labelsize=8, labelcolor=MUTED, pad=4)
-  axes.tick_params(axis="x", length=3, color=FIRST)
-  axes.xaxis.set_major_locator(
-    ticker.MaxNLocator(6, integer=True, steps=[1, 2, 5, 10])
-  )
-  axes.xaxis.set_major_formatter(
-    ticker.FuncFormatter(lambda x, _: compact(x, largest=axes.get_xlim()[1]))
-  )
-  if log:
-    axes.set_yscale("log")
-    axes.yaxis.set_major_locator(ticker.LogLocator(numticks=6))
-    axes.yaxis.set_minor_locator(ticker.NullLocator())
-    return
-  axes.yaxis.set_major_locator(ticker.MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
-
-  def write(y, _):
-    if unit == "%":
-      return f"{100 * y:.4g} %"
-    return compact(y, largest=axes.get_ylim()[1])
-
-  axes.yaxis.set_major_formatter(ticker.FuncFormatter(write))
-
-
-def _heading(figure, title: str, lines: Sequence[Line], unit: str | None):
-  """The title; below it, or at its right, labels and last values in colour."""
-  from matplotlib import offsetbox
-
-  def text(content, colour, weight="normal", size=8.5):
-    properties = {"color": colour, "fontsize": size, "fontweight": weight}
-    return offsetbox.TextArea(content, textprops=properties)
-
-  def place(box, loc, y):
-    figure.add_artist(
-      offsetbox.AnchoredOffsetbox(
-        loc=loc,
-        child=box,
-        pad=0,
-        borderpad=0,
-        frameon=False,
-        bbox_to_anchor=(
-          0.012 if loc == "upper left" else 0.985,
-          1 - y / figure.get_figheight(),
-        ),
-        bbox_transform=figure.transFigure,
-      )
-    )
-
-  def value(line):
-    finite = line.values[np.isfinite(line.values)]
-    plain = unit if unit == "%" else ""
-    return readable(finite[-1] if len(finite) else None, plain)
-
-  place(text(title, INK, "bold", 9.5), "upper left", 0.06)
-  if len(lines) == 1 and unit is not None:
-    line = lines[0]
-    place(text(value(line), line.colour, "bold", 9.5), "upper right", 0.06)
-    return
-  entries = [
-    text(
-      line.label if unit is None else f"{line.label} {value(line)}",
-      line.colour,
-      "bold",
-    )
-    for line in lines
-  ]
-  place(
-    offsetbox.HPacker(children=entries, align="baseline", pad=0, sep=10),
-    "upper left",
-    0.29,
-  )
-
-
-def _png(figure) -> bytes:
-  file = io.BytesIO()
-  figure.savefig(file, format="png", metadata={"Software": None})
-  figure.clear()
-  return file.getvalue()
+def _spectrum_axes(axes, spectrums: Sequence[np.ndarray]):
+  dim = max(len(values) for values in spectrums)
+  top = max(values.max(initial=0.0) for values in spectrums) or 1.0
+  low = min(values[values > 0].min(initial=top) for values in spectrums)
+  style(axes, log=True)
+  # Below 1e-7 of the largest a float32 spectrum is rounding, not structure.
+  axes.set_ylim(max(0.5 * low, 1e-7 * top), 2.0 * top)
+  axes.set_xlim(0.5, dim + 0.5)
+  axes.axhline(1 / dim, color=MUTED, linewidth=0.8, linestyle=(0, (1, 2)))
+  axes.set_xlabel("index (dotted: all equal)", fontsize=8, color=MUTED)

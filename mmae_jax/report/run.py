@@ -101,10 +101,13 @@ class Run:
     """Steps from which training went on after an interruption."""
     return [session.step for session in self.sessions()[1:]]
 
-  def artifacts(self, stem: str) -> list[tuple[int, dict[str, np.ndarray]]]:
-    """First and last of artifacts/<stem>-<step>.npz, as (step, arrays).
+  def artifacts(
+    self, stem: str, *, most: int = 2
+  ) -> list[tuple[int, dict[str, np.ndarray]]]:
+    """Of artifacts/<stem>-<step>.npz at most so many, as (step, arrays).
 
-    Those that a restart has left behind, beyond the last step, do not count.
+    First and last are among them, the others are evenly spaced. Those that a
+    restart has left behind, beyond the last step, do not count.
     """
     sessions = self.sessions()
     reached = sessions[-1].last_step if sessions else math.inf
@@ -114,7 +117,11 @@ class Run:
       if match and int(match[1]) <= reached:
         found.append((int(match[1]), path))
     found.sort(key=lambda item: item[0])
-    return [(step, _load(path)) for step, path in found[:1] + found[1:][-1:]]
+    chosen = np.linspace(0, len(found) - 1, min(len(found), most)).round()
+    return [
+      (step, _load(path))
+      for step, path in (found[i] for i in chosen.astype(int))
+    ]
 
   def rejected(self) -> list[dict]:
     """Files that could not be read as images: {"file", "reason"}."""

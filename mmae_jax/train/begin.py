@@ -58,12 +58,14 @@ class Start:
   Attributes:
     step: updates done; 0 is a fresh run.
     evaluated: whether the evaluation of this step is on record.
+    measured: whether its point of the information plane is.
     finished: whether the run has ended here.
     notes: what to tell, line by line.
   """
 
   step: int
   evaluated: bool
+  measured: bool
   finished: bool
   notes: list[str]
 
@@ -96,6 +98,7 @@ def _find_start(folder):
   return {
     "step": step or 0,
     "evaluated": "eval" in seen,
+    "measured": "plane" in seen,
     "finished": "end" in seen and ends[-1] == "finished",
     "notes": notes,
   }

@@ -17,6 +17,7 @@ from etils import epath
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers as policies
 
 from mmae_jax import config as config_lib
 from mmae_jax.train import digests, versions
@@ -103,10 +104,11 @@ class Checkpoints:
     """Args: folder: `<workdir>/checkpoints`; keep: how many stay on disk."""
     self._folder = _absolute(folder)
     self._saving = None
+    self._stay = policies.AnyPreservationPolicy([policies.LatestN(n=keep)])
     self._manager = ocp.CheckpointManager(
       self._folder,
       options=ocp.CheckpointManagerOptions(
-        max_to_keep=keep,
+        preservation_policy=self._stay,
         cleanup_tmp_directories=True,  # of a killed save
         enable_async_checkpointing=True,
         async_options=ocp.AsyncOptions(
@@ -154,6 +156,10 @@ class Checkpoints:
           ),
         ),
       )
+
+  def protect(self, step) -> None:
+    """Keeps one step more, however old, instead of the one named before."""
+    self._stay.policies[1:] = [policies.CustomSteps(steps=[step])]
 
   def wait(self) -> None:
     """Blocks until the last save is committed; raises as `save` does."""
@@ -213,7 +219,7 @@ def _absolute(folder):
   return epath.Path(folder if remote else os.path.abspath(folder))
 
 
-def _read_arrays(folder):
+def read_arrays(folder):
   """The arrays of one item as NumPy, whatever devices wrote them."""
   folder = _absolute(folder)
   # Not ocp.Checkpointer: it warns that a single item is no whole checkpoint.
@@ -259,10 +265,10 @@ def load_network(path, *, step=None, evaluated="student"):
     raise UsageError(f"{folder}: {problem}")
   config = config_lib.from_json((folder / "config" / "metadata").read_text())
   if evaluated == "teacher":
-    tree = _read_arrays(folder / "rest")["carry"]
+    tree = read_arrays(folder / "rest")["carry"]
     if not isinstance(tree, dict) or "teacher" not in tree:
       raise UsageError(f"{folder}: this method keeps no teacher")
     tree = tree["teacher"]
   else:
-    tree = _read_arrays(folder / "network")
+    tree = read_arrays(folder / "network")
   return config, tree["params"], tree.get("model_state") or {}, step, folder

@@ -6,7 +6,12 @@ import jax
 import jax.numpy as jnp
 
 from mmae_jax.data import photometry
-from mmae_jax.evaluate import features as features_lib, hosts, in_loop
+from mmae_jax.evaluate import (
+  features as features_lib,
+  hosts,
+  in_loop,
+  information,
+)
 from mmae_jax.report import write_report
 
 _PICTURES = 8
@@ -32,6 +37,7 @@ class Diagnostics:
     self._writes = jax.process_index() == 0
     self._reported = time.monotonic()
     self._reconstruct = None
+    self._plane = None
 
   def left_out(self) -> list[str]:
     """A line about what this run cannot measure, if there is any."""
@@ -69,6 +75,29 @@ class Diagnostics:
     if self._objective.reconstruct is not None:
       self._keep("reconstruction", step, **self._reconstructions(state))
     return values
+
+  def plane(self, step, state) -> dict:
+    """A point of the information plane.
+
+    Args:
+      step: updates done.
+      state: the TrainState.
+    Returns:
+      {name: number} of `information.measure`, and "seconds": what it took.
+    """
+    began = time.monotonic()
+    if self._plane is None:
+      self._plane = information.Plane(
+        self._config,
+        self._objective,
+        state,
+        mesh=self._mesh,
+        train_source=self._train,
+        test_source=self._test,
+      )
+    values, arrays = self._plane(state)
+    self._keep("plane", step, **arrays)
+    return {**values, "seconds": time.monotonic() - began}
 
   def report(self, metrics, step, *, final) -> None:
     """Draws report.html: at the end, and now and then in a long run."""

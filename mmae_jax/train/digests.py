@@ -103,13 +103,13 @@ def newest_sound(folder):
   return None, faults
 
 
-def set_aside(folder, newest) -> None:
-  """Moves the checkpoints newer than `newest` to `unsound/`.
+def set_aside(folder, newest, *, to="unsound") -> None:
+  """Moves the checkpoints newer than `newest` to a folder of the run.
 
   Their numbers are needed again; nothing is deleted. Process 0 only.
   """
   folder = epath.Path(folder)
-  aside = folder.parent / "unsound"
+  aside = folder.parent / to
   for step in steps(folder):
     if step > newest:
       aside.mkdir(parents=True, exist_ok=True)

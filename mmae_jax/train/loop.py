@@ -7,7 +7,7 @@ import time
 import jax
 import threadpoolctl
 
-from mmae_jax import config as config_lib, objectives
+from mmae_jax import checks, objectives
 from mmae_jax.data import photometry as photometry_lib, pipeline, source
 from mmae_jax.models import build_encoder
 from mmae_jax.train import (
@@ -21,6 +21,7 @@ from mmae_jax.train import (
 )
 from mmae_jax.train.metrics import Metrics
 from mmae_jax.train.stop import Stopped, StopSignal
+from mmae_jax.train.watch import Alarmed, Watch
 from mmae_jax.train.window import Window
 from mmae_jax.train.workdir import Workdir
 from mmae_jax.types import TrainState, UsageError
@@ -48,7 +49,7 @@ def _run(config, workdir, stop, opened):
   began = time.monotonic()
 
   # --- Config, devices, folder -----------------------------------------------
-  config_lib.check(config)
+  checks.check(config)
   mesh = state_lib.make_mesh(**config.mesh)
   state_lib.check_batch(config.batch_size, config.microbatches, mesh)
   # jax calls scipy's BLAS for small triangular solves on a CPU, whose threads
@@ -129,9 +130,13 @@ def _run(config, workdir, stop, opened):
 
   save_every = max(info.steps(config.checkpoint.every_epochs), 1)
   evaluate_every = max(info.steps(config.evaluation.every_epochs), 1)
+  plane_every = max(info.steps(config.epochs * config.plane.every), 1)
   log_every = config.logging.log_every_steps
   window = Window(info.batch_size)
   saved = start.step  # the step that is safe on disk (or on its way there)
+  watch = Watch(
+    config, info, folder.path, metrics, checkpoints, step=start.step
+  )
 
   def end(step, status):
     metrics.end(step, status=status, seconds=time.monotonic() - began)
@@ -139,11 +144,23 @@ def _run(config, workdir, stop, opened):
   def save(step, state):
     """Writes a state that is finite, as every loss so far was."""
     nonlocal saved
-    window.check(folder.path, saved)
+    watch.trained(step, window.check(folder.path, saved), saved)
     if step != saved:
       window.check_state(step, state, folder.path, saved)
       checkpoints.save(state, config, step)
       saved = step
+
+  def plane_is_due(step):
+    on_time = step % plane_every == 0 or step == info.total_steps
+    return config.plane.every > 0 and on_time
+
+  def add_to_plane(step, state):
+    """Measures the branches; so short that a signal may wait for its end."""
+    window.check(folder.path, saved)
+    values = looker.plane(step, state)
+    metrics.record("plane", step, values, epoch=step / info.steps_per_epoch)
+    watch.measured(step, values, saved)
+    window.restart()
 
   def look(step, state, *, final=False):
     """Evaluates; holds no unsaved work, so a signal may end it at once."""
@@ -157,6 +174,7 @@ def _run(config, workdir, stop, opened):
     with stop.nothing_to_save(farewell):
       values = looker.evaluate(step, state, final=final)
       metrics.evaluation(step, values, epoch=step / info.steps_per_epoch)
+      watch.measured(step, values, saved)
       if not final:
         looker.report(metrics, step, final=False)
     return values
@@ -174,6 +192,8 @@ def _run(config, workdir, stop, opened):
     unseen = step % evaluate_every == 0 and not start.evaluated
     if unseen and step < info.total_steps:
       look(step, state)
+    if plane_is_due(step) and not start.measured:
+      add_to_plane(step, state)
     window.restart()
     for step in range(start.step + 1, info.total_steps + 1):
       with window.waiting():
@@ -189,8 +209,11 @@ def _run(config, workdir, stop, opened):
       evaluate = step % evaluate_every == 0 and not last
       stopping = agreement.signum(stop, step, ask=log or evaluate)
       if log:
+        rows = window.check(folder.path, saved)
         values = window.fetch(folder.path, saved)
         metrics.train(step, values, epoch=step / info.steps_per_epoch)
+        watch.trained(step, rows, saved)
+        watch.logged(step, values, saved)
       metrics.progress(step)
       if step % save_every == 0 or evaluate or last or stopping:
         save(step, state)
@@ -198,6 +221,8 @@ def _run(config, workdir, stop, opened):
         checkpoints.wait()
         metrics.say(f"step {step} is saved; the same command continues")
         raise Stopped(stopping)
+      if plane_is_due(step):
+        add_to_plane(step, state)
       if evaluate:
         look(step, state)
         window.restart()
@@ -211,6 +236,14 @@ def _run(config, workdir, stop, opened):
     checkpoints.wait()
     end(step, "failed")
     raise begin.not_finite(e) from None
+  except Alarmed:
+
+    def tell():
+      end(step, "alarm")
+      looker.report(metrics, step, final=True)
+
+    distributed.first(tell)  # no process leaves before
+    raise
   except Stopped:
     end(step, "stopped")
     raise

@@ -1,9 +1,10 @@
 """What a run writes while it trains: metrics.jsonl, TensorBoard, the console.
 
 metrics.jsonl is the record that everything else is drawn from: one JSON object
-a line, each with "kind" ("start", "train", "eval", "end") and "step". A line is
-written whole and at once, so a killed process leaves at most one torn line,
-which `read_metrics` ignores and the next writer cuts off.
+a line, each with "kind" ("start", "train", "eval", "plane", "alarm",
+"end") and
+"step". A line is written whole and at once, so a killed process leaves at most
+one torn line, which `read_metrics` ignores and the next writer cuts off.
 """
 
 from collections.abc import Mapping
@@ -40,7 +41,7 @@ def read_metrics(workdir) -> list[dict]:
   if not path.exists():
     return []
   rows = path.read_bytes().split(b"\n")
-  kept: dict[tuple[str | None, int], dict] = {}
+  kept: dict[tuple[str | None, int, str | None], dict] = {}
   for number, row in enumerate(rows):
     record = _parse(row)
     if record is None:
@@ -51,8 +52,11 @@ def read_metrics(workdir) -> list[dict]:
     if kind == "start":
       for entry in [k for k in kept if k[0] is not None and k[1] > step]:
         del kept[entry]
-    # History is never replaced, so its key is the line's own number.
-    entry = (None, number) if kind in ("start", "end") else (kind, step)
+    # History is never replaced, so its key is the line's own number; several
+    # alarms may have one step.
+    entry = (kind, step, record.get("alarm"))
+    if kind in ("start", "end"):
+      entry = (None, number, None)
     kept.pop(entry, None)
     kept[entry] = record
   return list(kept.values())

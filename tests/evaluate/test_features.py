@@ -70,7 +70,7 @@ def test_small_splits_are_read_once(monkeypatch, mesh):
   second = list(features.evaluation_images(source, config, mesh=mesh))
   assert len(calls) == 1
   assert all(a is b for a, b in zip(first, second, strict=True))
-  monkeypatch.setattr(features, "_CACHE_BYTES", 0)
+  monkeypatch.setattr(features, "CACHE_BYTES", 0)
   list(features.evaluation_images(source, config, mesh=mesh, limit=8))
   list(features.evaluation_images(source, config, mesh=mesh, limit=8))
   assert len(calls) == 3

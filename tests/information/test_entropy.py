@@ -159,6 +159,18 @@ def test_dead_features_and_zero_rows():
       assert np.isfinite(value) and np.all(np.isfinite(gradient))
 
 
+def test_nan_stays_nan():
+  """What is not a number must not pass for a collapse."""
+  z = jnp.ones((4, 3)).at[1, 1].set(jnp.nan)
+  for k in (information.cosine_gram(z), information.correlation(z)):
+    for order in ORDERS:
+      assert np.isnan(information.matrix_entropy(k, order=order))
+    assert np.isnan(information.mutual_information_ratio(k, k, order=2))
+    assert np.isnan(information.entropy_difference_ratio(k, k, order=2))
+  assert np.isnan(information.effective_rank(z))
+  assert np.isnan(information.rankme(z))
+
+
 def test_order_two_has_gradients():
   with jax.enable_x64(True):
     z1, z2 = map(jnp.asarray, features(0, 2))

@@ -59,8 +59,13 @@ AT_MOST = {
 
 def on_all(function, *arrays):
   with jax.enable_x64(True):
+    # Not vmap: several batched eigh calls in one program can wait for one
+    # another for ever on a CPU (jaxlib 0.10.2).
     return jax.tree.map(
-      np.asarray, jax.jit(jax.vmap(function))(*map(jnp.asarray, arrays))
+      np.asarray,
+      jax.jit(lambda *x: jax.lax.map(lambda one: function(*one), x))(
+        *map(jnp.asarray, arrays)
+      ),
     )
 
 

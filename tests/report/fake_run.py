@@ -67,6 +67,51 @@ def eval_values(share: float) -> dict:
   }
 
 
+def plane_values(share: float) -> dict:
+  """A point of the information plane, `share` of the way through the run."""
+  rise = 1 - np.exp(-4 * share)
+  values = {"rows": 2048, "sample_rows": 512, "dimensions": 64}
+  for side, scale in (("sample", 1.0), ("feature", 1.6)):
+    for order in (1, 2):
+      one = scale * (0.2 + 2.2 * rise) / order
+      joint = one * (1.9 - 0.7 * rise) + (0.2 if order == 2 else 0)
+      values |= {
+        f"{side}_entropy_{order}_a": one,
+        f"{side}_entropy_{order}_b": 0.97 * one,
+        f"{side}_joint_entropy_{order}": joint,
+        f"{side}_mutual_information_{order}": 1.97 * one - joint,
+      }
+  return values | {
+    "effective_rank_a": np.exp(values["sample_entropy_1_a"]),
+    "effective_rank_b": np.exp(values["sample_entropy_1_b"]),
+    "effective_rank_once": np.exp(1.1 * values["sample_entropy_1_a"]),
+    "entropy_1_once": 1.1 * values["sample_entropy_1_a"],
+    "coding_rate": 0.7 + 3 * rise,
+    "mean_squared_cosine": np.exp(-values["sample_entropy_2_a"]),
+    "alignment": 0.05 + 0.5 * rise * (1 - 0.5 * rise),
+    "er_entropy": -20 + 4 * rise,
+    "er_reconstruction": -20 + 0.5 * rise,
+    "er_bound": 3.5 * rise,
+    "er_ceiling": np.log(2048),
+    "dead_features": 0,
+  }
+
+
+def write_plane(metrics, workdir, step: int, share: float, *, epoch=None):
+  """A point of the information plane and its spectra."""
+  metrics.record("plane", step, plane_values(share), epoch=epoch)
+  folder = workdir / "artifacts"
+  folder.mkdir(exist_ok=True)
+  values = np.exp(-np.arange(64) / (1 + 6 * share))
+  values /= values.sum()
+  np.savez(
+    folder / f"plane-{step}.npz",
+    eigenvalues_a=values,
+    eigenvalues_b=values,
+    names=np.array(["first_mask", "second_mask"]),
+  )
+
+
 def write_artifacts(workdir, step: int, *, labelled=True, images=None):
   """Spectrum, reconstruction and neighbours of one evaluation."""
   folder = workdir / "artifacts"
@@ -111,6 +156,7 @@ def make_run(
   every=1,
   labelled=True,
   artifacts=True,
+  plane=False,
   config=CONFIG,
   status="finished",
 ):
@@ -135,6 +181,8 @@ def make_run(
         if not labelled:
           values = {k: v for k, v in values.items() if "accuracy" not in k}
         metrics.record("eval", step, values, epoch=epoch)
+      if plane and step % max(every, total // 20) == 0:
+        write_plane(metrics, workdir, step, step / total, epoch=epoch)
     if status:
       metrics.end(total, status=status, seconds=0.16 * total)
   if artifacts:

@@ -52,7 +52,7 @@ def _read(path):
 
 @pytest.mark.parametrize("total", [10, 10_000])
 def test_a_run_of_any_length_gives_a_whole_page(tmp_path, total):
-  workdir = make_run(tmp_path, total)
+  workdir = make_run(tmp_path, total, plane=True)
   path = write_report(workdir)
   assert path == epath.Path(workdir) / "report.html"
   text = _read(path)
@@ -71,6 +71,9 @@ def test_a_run_of_any_length_gives_a_whole_page(tmp_path, total):
     "jax 0.10.2",
     "--config.data.name",
     "Rejected files: no file was rejected.",
+    "The branches a (first mask) and b (second mask) of the same images at"
+    " every step (2,048; 512 for the sample side of order 1).",
+    "Alarms: none was raised.",
   ):
     assert said in text, said
   pngs = {png.stem for png in (workdir / "figures").glob("*.png")}
@@ -79,6 +82,8 @@ def test_a_run_of_any_length_gives_a_whole_page(tmp_path, total):
     *("eval_accuracy", "train_accuracy", "effective_rank", "matrix_entropy"),
     *("spectrum", "reconstructions", "neighbours", "learning_rate"),
     *("grad_norm", "images_per_second", "data_wait"),
+    *("plane_sample", "plane_feature", "plane_spectrum", "plane_alignment"),
+    *("plane_sample_1", "plane_feature_2", "plane_er_bound"),
   }
   for png in (workdir / "figures").glob("*.png"):
     Image.open(png).verify()
@@ -123,6 +128,39 @@ def test_values_that_are_not_finite_are_gaps_and_are_told(tmp_path):
   text = _read(write_report(tmp_path, config=CONFIG))
   assert "Values not finite : Loss 1." in text
   assert "Loss not finite" in text and "failed" in text
+
+
+def test_alarms_stand_at_the_top(tmp_path):
+  record = {"quantity": "grad_norm", "value": 9.0, "threshold": 1.25}
+  said = {"cause": "a <bad> batch", "advice": "--config.optimizer.clip_norm=1"}
+  with Metrics(
+    tmp_path, total_steps=9, tensorboard=False, terminal=False
+  ) as metrics:
+    metrics.start(0)
+    for name in ("gradient_spike", "loss_spike"):  # two at one step
+      metrics.record("alarm", 7, {"alarm": name, **record, **said})
+    metrics.train(8, {"loss": 1.0})
+    metrics.end(8, status="alarm", seconds=1.0)
+  text = _read(write_report(tmp_path, config=CONFIG))
+  assert "2 in all." in text and text.count("a <bad> batch") == 2
+  assert "7 gradient spike grad norm 9 1.25" in text
+  assert text.index("2 in all.") < text.index("--config.optimizer.clip_norm=1")
+  assert text.index("clip_norm=1") < text.rindex("Losses and their parts")
+
+
+def test_a_single_point_of_the_plane_with_gaps_is_drawn(tmp_path):
+  values = {
+    **{"sample_entropy_1_a": 1.0, "sample_mutual_information_1": float("nan")},
+    **{"feature_entropy_1_a": 1.0, "feature_mutual_information_1": 0.5},
+  }
+  with Metrics(
+    tmp_path, total_steps=9, tensorboard=False, terminal=False
+  ) as metrics:
+    metrics.start(0)
+    metrics.record("plane", 0, values)
+  text = _read(write_report(tmp_path, config=CONFIG))
+  assert "Two branches, a and b, of the same images" in text
+  assert "could not be drawn" not in text
 
 
 def test_restarts_are_shown_and_superseded_points_are_not(tmp_path):

@@ -4,7 +4,7 @@ Hooks, each waits for a line on stdin unless it kills:
   preparation, compilation, evaluation   when the phase begins
   training:K     before the batch of the K-th step of this process
   kill:K         there, SIGKILL to itself
-  blind          evaluations and reports do nothing
+  blind          evaluations, the information plane and reports do nothing
 """
 
 import hashlib
@@ -80,6 +80,7 @@ def main():
 
       diagnostics.Diagnostics.evaluate = lambda self, *args, **kwargs: {}
       diagnostics.Diagnostics.report = lambda self, *args, **kwargs: None
+      diagnostics.Diagnostics.plane = lambda self, *args, **kwargs: {}
   runpy.run_path(str(LAUNCH), run_name="__main__")
 
 

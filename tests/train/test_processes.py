@@ -13,7 +13,7 @@ from mmae_jax.train.metrics import read_metrics
 import runs
 
 STEPS = 12
-CHANGES = {"epochs": STEPS / 22}
+CHANGES = {"epochs": STEPS / 22, "plane.every": 0.5}
 
 
 def start(workdir, *hooks, count=2, first_arguments=(), **changes):
@@ -87,13 +87,17 @@ def test_two_processes_equal_one_also_after_a_stop(alone, tmp_path):
   }
   kinds = [r["kind"] for r in read_metrics(tmp_path)]
   assert kinds.count("start") == kinds.count("end") == 2
-  final = {
-    workdir: [r for r in read_metrics(workdir) if r["kind"] == "eval"][-1]
-    for workdir in (tmp_path, alone)
-  }
-  np.testing.assert_allclose(
-    final[tmp_path]["effective_rank"], final[alone]["effective_rank"], rtol=1e-3
-  )
+  for kind, name in (
+    ("eval", "effective_rank"),
+    ("plane", "effective_rank_a"),
+    ("plane", "feature_joint_entropy_1"),
+  ):
+    final, other = (
+      [r for r in read_metrics(workdir) if r["kind"] == kind][-1]
+      for workdir in (tmp_path, alone)
+    )
+    assert final["step"] == other["step"] == STEPS
+    np.testing.assert_allclose(final[name], other[name], rtol=1e-3)
 
 
 def test_one_process_continues_what_two_began(alone, tmp_path):
