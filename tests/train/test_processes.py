@@ -100,6 +100,7 @@ def test_two_processes_equal_one_also_after_a_stop(alone, tmp_path):
     np.testing.assert_allclose(final[name], other[name], rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_one_process_continues_what_two_began(alone, tmp_path):
   processes = start(tmp_path, "blind", "kill:9")
   for code, said in finish(processes):
