@@ -6,6 +6,9 @@ of products, and tr (A B)^k = tr (B A)^k moves them to the smaller of the two
 sides, [batch, batch] or [dim, dim].
 """
 
+import functools
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -70,6 +73,74 @@ def _weighted_power_traces(w, c, order):
   return traces[: order + 1]
 
 
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3, 4))
+def _sample_side(g, z, a, scale, ridge):
+  """Both terms without their constants, by products of [batch, batch].
+
+      -scale sum_j a_j tr G^j - sum_j a_j (tr(G^T K^(j-1) G) + ridge tr K^j),
+      K = Z Z^T,   j = 1 ... order
+
+  for a = (a_1, ...), as (uniformity, alignment). Its derivative is written
+  out, since it needs fewer products than the chain rule through each power.
+  """
+  return _sample_side_and_factors(g, z, a, scale, ridge)[0]
+
+
+def _sample_side_and_factors(g, z, a, scale, ridge):
+  order = len(a)
+  k = spectra.self_product(z)
+  x = [g]  # K^j G
+  while 2 * len(x) < order + 1:
+    x.append(spectra.matmul(k, x[-1]))
+  weighted = [jnp.sum(x[j // 2] * x[j - j // 2]) for j in range(order)]
+  crossed = power_traces(g, order)
+  plain = power_traces(k, order)
+  terms = (
+    -scale * sum(c * t for c, t in zip(a, crossed, strict=True)),
+    -sum(
+      c * (w + ridge * t) for c, w, t in zip(a, weighted, plain, strict=True)
+    ),
+  )
+  return terms, (k, x)
+
+
+@_sample_side.defjvp
+def _sample_side_jvp(a, scale, ridge, primals, tangents):
+  (g, z), (dg, dz) = primals, tangents
+  order = len(a)
+  terms, (k, x) = _sample_side_and_factors(g, z, a, scale, ridge)
+  while len(x) < order:
+    x.append(spectra.matmul(k, x[-1]))
+  # d tr G^j = j tr(G^(j-1) dG), and the same for K.
+  by_g = _slope(g, a)
+  by_k = ridge * _slope(k, a)
+  # d tr(G^T K^j G) = 2 <X_j, dG> + sum_{i + l + 1 = j} <X_i X_l^T, dK>
+  by_x = 2 * sum(c * power for c, power in zip(a, x, strict=True))
+  for i in range(order // 2):
+    half = a[2 * i + 1] / 2 * x[i]
+    for other in range(i + 1, order - 1 - i):
+      half += a[i + other + 1] * x[other]
+    pair = spectra.matmul(x[i], half.T)
+    by_k += pair + pair.T
+  # by_k is symmetric: <by_k, dZ Z^T + Z dZ^T> is twice its first half.
+  dk = 2 * spectra.matmul(dz, z.T)
+  return terms, (
+    -scale * jnp.sum(by_g.T * dg),
+    -jnp.sum(by_x * dg) - jnp.sum(by_k * dk),
+  )
+
+
+def _slope(c, a):
+  """sum_j j a_j c^(j-1)."""
+  powers = [jnp.eye(len(c), dtype=c.dtype), c]
+  while len(powers) < len(a):
+    powers.append(spectra.matmul(powers[-1], c))
+  return sum(
+    (j + 1) * x * power
+    for j, (x, power) in enumerate(zip(a, powers, strict=False))
+  )
+
+
 def matrix_ssl_terms(target, z, *, scale=1.0, ridge=1.0, order=4):
   """The two terms of Matrix-SSL for one direction, by traces alone.
 
@@ -107,22 +178,23 @@ def matrix_ssl_terms(target, z, *, scale=1.0, ridge=1.0, order=4):
   p = spectra.centre_rows(spectra.normalise_rows(target))
   z = spectra.centre_rows(spectra.normalise_rows(z))
   batch, dim = z.shape
-  a = log_coefficients(order, ridge)
+  p, z = p * batch**-0.5, z * batch**-0.5
+  constant, *a = log_coefficients(order, ridge)
   if batch < dim:
-    cross = spectra.matmul(z, p.T) / batch
-    own = spectra.gram(z, side="sample") / batch
-    # tr(C_pp C_zz^k) = tr(W K^(k-1)) with W = G G^T, K = z z^T / batch.
-    weight = spectra.self_product(cross)
-    weighted = _weighted_power_traces(weight, own, order - 1)
-    weighted = [jnp.sum(p * p) / batch, *weighted]
+    # tr(C_pp C_zz^j) = tr(G^T K^(j-1) G) with G = Z P^T, K = Z Z^T.
+    uniformity, alignment = _sample_side(
+      spectra.matmul(z, p.T), z, tuple(a), scale, ridge
+    )
   else:
-    cross = spectra.matmul(p.T, z) / batch
-    own = spectra.gram(z) / batch
-    weighted = _weighted_power_traces(spectra.gram(p) / batch, own, order)
-  plain = [float(dim), *power_traces(own, order, symmetric=True)]
-  crossed = [float(dim), *power_traces(cross, order)]
-  uniformity = -scale * sum(x * t for x, t in zip(a, crossed, strict=True))
-  alignment = -sum(
-    x * (w + ridge * t) for x, w, t in zip(a, weighted, plain, strict=True)
+    crossed = power_traces(spectra.matmul(p.T, z), order)
+    own = spectra.gram(z)
+    plain = power_traces(own, order, symmetric=True)
+    weighted = _weighted_power_traces(spectra.gram(p), own, order)[1:]
+    uniformity = -scale * sum(c * t for c, t in zip(a, crossed, strict=True))
+    alignment = -sum(
+      c * (w + ridge * t) for c, w, t in zip(a, weighted, plain, strict=True)
+    )
+  return (
+    uniformity - scale * constant * dim,
+    alignment - constant * (jnp.sum(p * p) + ridge * dim),
   )
-  return uniformity, alignment

@@ -1,5 +1,7 @@
 """Matrix logarithms, matrix KL and cross-entropy; trace forms of Matrix-SSL."""
 
+import functools
+
 import chex
 from hypothesis import given, settings, strategies
 import jax
@@ -76,7 +78,7 @@ def test_matrix_ssl_golden_values(settings_, dtype):
 
 
 @pytest.mark.parametrize("shape", [(5, 9), (9, 5)])
-@pytest.mark.parametrize("order", [1, 2, 3, 4, 7])
+@pytest.mark.parametrize("order", [1, 2, 3, 4, 5])
 def test_trace_forms_are_the_matrix_logarithm(shape, order):
   """Against NumPy's powers of the dim x dim matrices, on either side."""
   rng = np.random.default_rng(order)
@@ -100,10 +102,35 @@ def test_trace_forms_are_the_matrix_logarithm(shape, order):
     -0.7 * np.trace(log(a.T @ b / batch + ridge)),
     -np.trace((a.T @ a / batch + ridge) @ log(b.T @ b / batch + ridge)),
   )
-  with jax.enable_x64(True):
-    got = information.matrix_ssl_terms(
-      jnp.asarray(p), jnp.asarray(z), scale=0.7, ridge=0.6, order=order
+
+  def traces(p, z):
+    return jnp.stack(
+      information.matrix_ssl_terms(p, z, scale=0.7, ridge=0.6, order=order)
     )
+
+  def logarithms(p, z):
+    p, z = (
+      information.centre_rows(information.normalise_rows(x)) for x in (p, z)
+    )
+    eye = jnp.eye(dim)
+    cross, own = p.T @ z / batch + 0.6 * eye, z.T @ z / batch + 0.6 * eye
+    log = functools.partial(
+      information.matrix_log, method="taylor", order=order
+    )
+    target = p.T @ p / batch + 0.6 * eye
+    return jnp.stack(
+      [-0.7 * jnp.trace(log(cross)), -jnp.trace(target @ log(own))]
+    )
+
+  with jax.enable_x64(True):
+    p, z = jnp.asarray(p), jnp.asarray(z)
+    got = traces(p, z)
+    for way in (jax.jacrev, jax.jacfwd):
+      jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, atol=1e-12),
+        jax.jit(way(traces, (0, 1)))(p, z),
+        jax.jit(way(logarithms, (0, 1)))(p, z),
+      )
   np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-13)
 
 
