@@ -32,8 +32,7 @@ def spectral_loss(z1, z2, *, weight=1.0):
   checks.check_same_shape(z1=z1, z2=z2)
   z1, z2 = spectra.normalise_rows(z1), spectra.normalise_rows(z2)
   c = spectra.matmul(z1, z2.T)
-  off = jnp.sum(c * c) - jnp.sum(jnp.diagonal(c) ** 2)
-  return jnp.sum((z1 - z2) ** 2) + weight * off
+  return jnp.sum((z1 - z2) ** 2) + weight * _off_diagonal(c)
 
 
 def barlow_loss(z1, z2, *, weight=0.0051):
@@ -58,9 +57,12 @@ def barlow_loss(z1, z2, *, weight=0.0051):
   checks.check_same_shape(z1=z1, z2=z2)
   x1, x2 = _unit_columns(z1), _unit_columns(z2)
   c = spectra.matmul(x1, x2.T)
-  diagonal = jnp.diagonal(c)
-  off = jnp.sum(c * c) - jnp.sum(diagonal**2)
-  return jnp.sum((1 - diagonal) ** 2) + weight * off
+  return jnp.sum((1 - jnp.diagonal(c)) ** 2) + weight * _off_diagonal(c)
+
+
+def _off_diagonal(c):
+  """Sum of the squares beside the diagonal."""
+  return jnp.sum(c * c) - jnp.sum(jnp.diagonal(c) ** 2)
 
 
 def _unit_columns(z):

@@ -98,7 +98,7 @@ def _inner(a, b):
 def _outside(p, q):
   """0, or infinity where p has weight outside the range of q."""
   p, q = jax.lax.stop_gradient((p, q))
-  w, v = jnp.linalg.eigh((q + q.T) / 2)
+  w, v = jnp.linalg.eigh(spectra.symmetric(q))
   floor = spectra.rank_floor(w.dtype)
   empty = w <= floor * jnp.max(w)
   weights = jnp.sum(v * spectra.matmul(p, v), axis=0)

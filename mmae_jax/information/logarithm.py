@@ -31,15 +31,15 @@ def spectral_function(a, value, quotient):
 
   @jax.custom_jvp
   def function(a):
-    w, v = jnp.linalg.eigh(_symmetric(a))
+    w, v = jnp.linalg.eigh(spectra.symmetric(a))
     return spectra.matmul(v * value(w), v.T)
 
   @function.defjvp
   def derivative(primals, tangents):
     (a,), (e,) = primals, tangents
-    w, v = jnp.linalg.eigh(_symmetric(a))
+    w, v = jnp.linalg.eigh(spectra.symmetric(a))
     w, v = jax.lax.stop_gradient((w, v))
-    inner = spectra.matmul(spectra.matmul(v.T, _symmetric(e)), v)
+    inner = spectra.matmul(spectra.matmul(v.T, spectra.symmetric(e)), v)
     inner = quotient(w[:, None], w[None, :]) * inner
     return (
       spectra.matmul(v * value(w), v.T),
@@ -47,10 +47,6 @@ def spectral_function(a, value, quotient):
     )
 
   return function(a)
-
-
-def _symmetric(a):
-  return (a + a.T) / 2
 
 
 def _support(w):
@@ -123,8 +119,7 @@ def gauss_legendre_log(q, *, order, interval=None):
   """
   n = q.shape[0]
   if interval is None:
-    chol = jnp.linalg.cholesky(_symmetric(q))
-    log_g = 2.0 * jnp.mean(jnp.log(jnp.diagonal(chol)))
+    log_g = spectra.log_det(spectra.symmetric(q)) / n
   else:
     log_g = jnp.asarray(np.log(interval[0] * interval[1]) / 2, q.dtype)
   # g only places the expansion: no derivative is lost by holding it fixed.
@@ -135,7 +130,7 @@ def gauss_legendre_log(q, *, order, interval=None):
 
 def _pade(x, order):
   eye = jnp.eye(x.shape[0], dtype=x.dtype)
-  e = _symmetric(x) - eye
+  e = spectra.symmetric(x) - eye
   nodes, weights = np.polynomial.legendre.leggauss(order)
   total = jnp.zeros_like(e)
   for t, w in zip((nodes + 1) / 2, weights / 2, strict=True):

@@ -34,6 +34,16 @@ def matmul(a, b):
   return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
 
 
+def symmetric(a):
+  """The symmetric part of a square matrix: rids a product of round-off."""
+  return (a + a.T) / 2
+
+
+def log_det(k):
+  """log det of a symmetric positive definite matrix, by Cholesky."""
+  return 2.0 * jnp.sum(jnp.log(jnp.diagonal(jnp.linalg.cholesky(k))))
+
+
 @jax.custom_jvp
 def self_product(a):
   """a @ a^T, whose gradient (g + g^T) a is one product and not two."""
@@ -259,7 +269,7 @@ def spectrum(k):
   k = jax.lax.stop_gradient(unit_trace(k))
   # Round-off makes a product unsymmetric in the last bit; eigvalsh reads one
   # triangle only, so without this the result would depend on the layout.
-  p = jnp.linalg.eigvalsh((k + k.T) / 2)[::-1]
+  p = jnp.linalg.eigvalsh(symmetric(k))[::-1]
   # Comparisons this way round: NaN stays NaN, and is not taken for zero.
   p = jnp.where(p <= rank_floor(p.dtype) * p[0], 0.0, p)
   total = jnp.sum(p)

@@ -71,10 +71,20 @@ def coding_rate_as_divergence(k, *, mu):
   k = spectra.widen(k)
   n = k.shape[0]
   eye = jnp.eye(n, dtype=k.dtype)
-  chol = jnp.linalg.cholesky(mu * eye + k)
   kl = divergence.matrix_kl(eye, (mu * eye + k) / (1 + mu))
-  return Sides(
-    2 * jnp.sum(jnp.log(jnp.diagonal(chol))), n * math.log1p(mu) - kl
+  return Sides(spectra.log_det(mu * eye + k), n * math.log1p(mu) - kl)
+
+
+def _regularised(z, ridge):
+  """(1/d + ridge) I, C + ridge I, and the total coding rate they speak of."""
+  checks.check_positive("ridge", ridge)
+  z = spectra.normalise_rows(z)
+  dim = z.shape[1]
+  eye = jnp.eye(dim, dtype=z.dtype)
+  return (
+    (1 / dim + ridge) * eye,
+    spectra.covariance(z, centre=False) + ridge * eye,
+    rates.total_coding_rate(z, epsilon_squared=dim * ridge),
   )
 
 
@@ -96,14 +106,10 @@ def coding_rate_as_cross_entropy(z, *, ridge):
   Source:
     Zhang et al. 2023, https://arxiv.org/abs/2305.17326, theorem on TCR.
   """
-  checks.check_positive("ridge", ridge)
-  z = spectra.normalise_rows(z)
-  dim = z.shape[1]
-  eye = jnp.eye(dim, dtype=z.dtype)
-  c = spectra.covariance(z, centre=False) + ridge * eye
-  tcr = rates.total_coding_rate(z, epsilon_squared=dim * ridge)
+  p, q, tcr = _regularised(z, ridge)
+  dim = len(q)
   return Sides(
-    divergence.matrix_cross_entropy((1 / dim + ridge) * eye, c),
+    divergence.matrix_cross_entropy(p, q),
     (1 + dim * ridge) * (1 - math.log(ridge) - 2 / dim * tcr),
   )
 
@@ -126,14 +132,10 @@ def coding_rate_as_kl(z, *, ridge):
   Source:
     Zhang et al. 2023, https://arxiv.org/abs/2305.17326.
   """
-  checks.check_positive("ridge", ridge)
-  z = spectra.normalise_rows(z)
-  dim = z.shape[1]
-  eye = jnp.eye(dim, dtype=z.dtype)
-  c = spectra.covariance(z, centre=False) + ridge * eye
-  tcr = rates.total_coding_rate(z, epsilon_squared=dim * ridge)
+  p, q, tcr = _regularised(z, ridge)
+  dim = len(q)
   return Sides(
-    divergence.matrix_kl((1 / dim + ridge) * eye, c),
+    divergence.matrix_kl(p, q),
     (1 + dim * ridge) * (math.log1p(1 / (dim * ridge)) - 2 / dim * tcr),
   )
 

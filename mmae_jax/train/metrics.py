@@ -1,8 +1,7 @@
 """What a run writes while it trains: metrics.jsonl, TensorBoard, the console.
 
 metrics.jsonl is the record that everything else is drawn from: one JSON object
-a line, each with "kind" ("start", "train", "eval", "plane", "alarm",
-"end") and
+a line, each with "kind" ("start", "train", "eval", "plane", "alarm", "end") and
 "step". A line is written whole and at once, so a killed process leaves at most
 one torn line, which `read_metrics` ignores and the next writer cuts off.
 """
