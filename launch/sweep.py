@@ -3,6 +3,10 @@
   python launch/sweep.py \\
     --configs=configs/mae.py,configs/umae.py,configs/mmae.py --seeds=0,1,2
 
+A config may carry values of its own behind plus signs, for an ablation:
+
+  --configs=configs/matrix_ssl.py+config.objective.gamma=0,configs/mec.py
+
 Each run is a `launch/train.py` of its own, in a folder of its own under
 `--out`, with its output in `train.log` there. A finished run is skipped and a
 stopped one continued, so the same command carries on after an interruption;
@@ -41,41 +45,59 @@ class Run:
     config: what `--config` gets.
     seed: what `--config.seed` gets.
     workdir: the run's folder.
+    settings: of this config alone, "config.key=value".
   """
 
   method: str
   config: str
   seed: int
   workdir: Path
+  settings: tuple[str, ...] = ()
 
 
 def plan(configs: Sequence[str], seeds: Sequence[int], out: Path) -> list[Run]:
   """Returns the product, one config after the other.
 
   Args:
-    configs: paths of config files, each may carry ":argument".
+    configs: paths of config files, each may carry ":argument", and then any
+      number of "+config.key=value".
     seeds: non-negative integers.
     out: the sweep's folder.
   Raises:
-    UsageError: a config does not exist, or two would share a folder.
+    UsageError: a config does not exist, a value is not of the form
+      config.key=value, or two would share a folder.
   """
   methods = {}
-  for config in configs:
+  for entry in configs:
+    config, *settings = entry.split("+")
     path, _, argument = config.partition(":")
     if not path.endswith(".py") or not Path(path).is_file():
-      raise UsageError(f"--configs={config}: no such config file")
-    method = "-".join(filter(None, [Path(path).stem, argument]))
+      raise UsageError(f"--configs={entry}: no such config file")
+    for setting in settings:
+      _check_setting(setting, f"--configs={entry}: {setting}")
+    # config.objective.gamma=0.5 becomes gamma=0.5.
+    short = [re.sub(r"^.*\.(?=\w+=)", "", setting) for setting in settings]
+    method = "-".join(filter(None, [Path(path).stem, argument, *short]))
     method = re.sub(r"[^\w.=-]", "_", method)
     if method in methods:
       raise UsageError(
-        f"--configs={config}: has the name {method} as {methods[method]} has;"
-        " run it in a sweep of its own"
+        f"--configs={entry}: has the name {method} as another has; run it in a"
+        " sweep of its own"
       )
-    methods[method] = config
+    methods[method] = (config, tuple(settings))
   return [
-    Run(method, config, seed, out / f"{method}-seed{seed}")
-    for (method, config), seed in itertools.product(methods.items(), seeds)
+    Run(method, config, seed, out / f"{method}-seed{seed}", settings)
+    for (method, (config, settings)), seed in itertools.product(
+      methods.items(), seeds
+    )
   ]
+
+
+def _check_setting(setting, said):
+  if not re.match(r"config\.[^=]+=", setting):
+    raise UsageError(f"{said} is not of the form config.key=value")
+  if setting.startswith("config.seed="):
+    raise UsageError(f"{said} is refused: seeds are given by --seeds")
 
 
 class Stopped(Exception):
@@ -205,10 +227,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     for part in re.split(r",(?=(?:--)?config\.)", setting)
   ]
   for setting in args.set:
-    if not re.match(r"config\.[^=]+=", setting):
-      raise UsageError(f"--set {setting}: is not of the form config.key=value")
-    if setting.startswith("config.seed="):
-      raise UsageError(f"--set {setting}: seeds are given by --seeds")
+    _check_setting(setting, f"--set {setting}")
   if not args.out:
     identity = json.dumps([args.configs, sorted(args.set)]).encode()
     digest = hashlib.sha256(identity).hexdigest()[:8]
@@ -255,7 +274,7 @@ def main(argv: Sequence[str] | None = None, *, train: Path = TRAIN) -> int:
         f"--config={run.config}",
         f"--config.seed={run.seed}",
         f"--workdir={run.workdir}",
-        *[f"--{setting}" for setting in args.set],
+        *[f"--{setting}" for setting in (*args.set, *run.settings)],
       ]
 
     states = run_all(runs, command, jobs=args.jobs)

@@ -120,6 +120,20 @@ def test_product_and_table(folder, capsys):
   assert [row["seed"] for row in rows] == ["0", "1", "4"] * 2
 
 
+def test_values_of_one_config_alone(folder):
+  path, sweep = folder
+  entry = "configs/good.py:arg+config.objective.gamma=0.5+config.epochs=2"
+  flags = f"--configs={entry},configs/good.py", "--set=config.batch_size=8"
+  assert sweep(*flags, "--seeds=0", "--out=out") == 0
+  methods = ["good-arg-gamma=0.5-epochs=2", "good"]
+  assert [line["method"] for line in table(path / "out")["methods"]] == methods
+  own, plain = (calls(path / f"out/{name}-seed0")[0] for name in methods)
+  assert own["config"] == "configs/good.py:arg"
+  assert own["config.objective.gamma"] == "0.5" and own["config.epochs"] == "2"
+  assert own["config.batch_size"] == plain["config.batch_size"] == "8"
+  assert "config.epochs" not in plain
+
+
 def test_finished_runs_are_skipped_and_seeds_can_be_added(folder):
   path, sweep = folder
   assert sweep("--configs=configs/good.py", "--seeds=0", "--out=out") == 0
@@ -219,12 +233,17 @@ def test_a_folder_in_use_is_left_alone(folder):
   [
     (["--configs=configs/none.py"], "--configs=configs/none.py: no such"),
     (["--configs="], "--configs: names no config"),
-    (["--configs=configs/good.py,configs/good.py"], "has the name good as"),
+    (["--configs=configs/good.py,configs/good.py"], "has the name good as an"),
     (["--configs=configs/good.py", "--seeds=0,0"], "--seeds: needs different"),
     (["--configs=configs/good.py", "--seeds=0,x"], "--seeds: needs different"),
     (["--configs=configs/good.py", "--seeds=-1"], "--seeds: needs different"),
     (["--configs=configs/good.py", "--jobs=0"], "--jobs=0: needs at least 1"),
-    (["--configs=configs/good.py", "--set=epochs=1"], "--set epochs=1: is not"),
+    (["--configs=configs/good.py", "--set=epochs=1"], "--set epochs=1 is not"),
+    (["--configs=configs/good.py+epochs=1"], "epochs=1 is not of the form"),
+    (
+      ["--configs=configs/good.py+config.seed=1"],
+      "seeds are given by --seeds",
+    ),
     (
       ["--configs=configs/good.py", "--set=config.seed=1"],
       "seeds are given by --seeds",
