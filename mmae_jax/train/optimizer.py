@@ -1,4 +1,4 @@
-"""From config to an optax chain: AdamW, schedules, which leaves decay."""
+"""From config to an optax chain: optimizer, schedule, who has which rate."""
 
 from collections.abc import Mapping
 
@@ -6,14 +6,15 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from mmae_jax.train import lars as lars_lib
 from mmae_jax.types import RunInfo, UsageError
 
-# Decided by name and not by rank: a torch bias is 1-D, while a Flax bias of a
-# per-head projection is not, and class and mask tokens (3-D in torch) decay.
-_NOT_DECAYED = ("bias", "scale")
+_TENSORS = {"matrices": lars_lib.is_matrix, "all": lars_lib.every_tensor}
 
 
-def warmup_cosine(*, peak, end, warmup_steps, total_steps):
+def warmup_cosine(
+  *, peak, end, warmup_steps, total_steps, endpoint=False, hold=1
+):
   """Linear warm-up from zero, then half a cosine down to `end`.
 
       peak s/W                                        for s < W
@@ -27,72 +28,154 @@ def warmup_cosine(*, peak, end, warmup_steps, total_steps):
     end: learning rate at the last step.
     warmup_steps: W; fractions are allowed.
     total_steps: S.
+    endpoint: the last step of the warm-up has the full rate, as in
+      `numpy.linspace(0, peak, W)`: peak s/(W - 1), and again at s = W, a whole
+      number then.
+    hold: the cosine is one of floor(s / hold) hold; with the steps of an epoch
+      it is constant inside an epoch. The warm-up stays one of s, or the whole
+      first epoch would have the rate zero.
   Returns:
-    step -> learning rate, float32; step 0 of a warm-up gives exactly zero.
+    step -> learning rate, float32 (float64 where jax has it); step 0 of a
+    warm-up gives exactly zero.
   Source:
     He et al. 2022 (arXiv 2111.06377); per step, as in the authors' program.
+    `endpoint`: MEC, Matrix-SSL and DINO; `hold`: SimSiam.
   """
+  rise = max(warmup_steps - 1, 1) if endpoint else max(warmup_steps, 1e-9)
 
   def schedule(step):
-    step = jnp.asarray(step, jnp.float32)
-    left = (total_steps - step) / max(total_steps - warmup_steps, 1)
+    step = jnp.asarray(step)
+    held = (step // hold * hold).astype(float)
+    step = step.astype(float)
+    left = (total_steps - held) / max(total_steps - warmup_steps, 1)
     cosine = jnp.sin(0.5 * jnp.pi * jnp.clip(left, 0.0, 1.0)) ** 2
     decayed = end + (peak - end) * cosine
-    return jnp.where(
-      step < warmup_steps, peak * step / max(warmup_steps, 1e-9), decayed
-    )
+    return jnp.where(step < warmup_steps, peak * step / rise, decayed)
 
   return schedule
 
 
-def decay_mask(params):
-  """True for the leaves that weight decay applies to: not biases or scales."""
-  return jax.tree_util.tree_map_with_path(
-    lambda path, _: path[-1].key not in _NOT_DECAYED, params
-  )
+def _peak(config, batch_size):
+  return config.base_learning_rate * batch_size / 256
 
 
 def learning_rate(config: Mapping, run: RunInfo, *, epochs: float):
   """The schedule of `config.optimizer`, peak = base * batch_size / 256."""
+  endpoint = config.warmup == "linspace"
+  warmup_steps = config.warmup_epochs * run.steps_per_epoch
   return warmup_cosine(
-    peak=config.base_learning_rate * run.batch_size / 256,
+    peak=_peak(config, run.batch_size),
     end=config.min_learning_rate,
-    warmup_steps=config.warmup_epochs * run.steps_per_epoch,
+    warmup_steps=run.steps(config.warmup_epochs) if endpoint else warmup_steps,
     total_steps=run.steps(epochs),
+    endpoint=endpoint,
+    hold=run.steps_per_epoch if config.schedule_per == "epoch" else 1,
   )
 
 
+def _adamw(config, rate):
+  return optax.adamw(
+    rate,
+    b1=config.b1,
+    b2=config.b2,
+    eps=config.eps,
+    weight_decay=config.weight_decay,
+    mask=_TENSORS[config.decay],
+  )
+
+
+def _sgd(config, rate):
+  return lars_lib.sgd(
+    rate,
+    momentum=config.momentum,
+    nesterov=config.nesterov,
+    weight_decay=config.weight_decay,
+    decay=_TENSORS[config.decay],
+  )
+
+
+def _lars(config, rate):
+  return lars_lib.lars(
+    rate,
+    momentum=config.momentum,
+    nesterov=config.nesterov,
+    trust=config.trust,
+    weight_decay=config.weight_decay,
+    decay=_TENSORS[config.decay],
+    adapt=_TENSORS[config.adapt],
+    rate_inside_momentum=config.rate_inside_momentum,
+    larc=config.larc,
+    larc_clip=config.larc_clip,
+  )
+
+
+_OPTIMIZERS = {"adamw": _adamw, "sgd": _sgd, "lars": _lars}
+
+
 def network_optimizer(
-  config: Mapping, schedule
+  config: Mapping, schedule, *, constant_rate: float
 ) -> optax.GradientTransformation:
   """The optimizer of the network.
+
+  Two kinds of tensors may have a rate of their own: those of the modules in
+  `config.constant`, whose rate is not scheduled, and vectors (see
+  `lars.is_matrix`), whose rate is multiplied by `config.vector_rate`.
 
   Args:
     config: `config.optimizer`.
     schedule: step -> learning rate.
+    constant_rate: learning rate of the modules of `config.constant`.
   Returns:
-    An optax chain.
+    A gradient transformation of {"network": {module: …}}, as `build` has it.
   Raises:
-    UsageError: an unknown optimizer.
+    UsageError: an unknown optimizer; at `init`, an unknown module.
   """
-  if config.name != "adamw":
-    raise UsageError(f"--config.optimizer.name={config.name}: must be adamw")
+  if config.name not in _OPTIMIZERS:
+    raise UsageError(
+      f"--config.optimizer.name={config.name}: must be "
+      + " or ".join(_OPTIMIZERS)
+    )
+  rates = {"scheduled": schedule}
+  if config.constant:
+    rates["constant"] = optax.constant_schedule(constant_rate)
+  own_vectors = config.vector_rate != 1
+  if own_vectors:
+    rates |= {
+      f"{group}_vectors": lambda step, rate=rate: (
+        config.vector_rate * rate(step)
+      )
+      for group, rate in rates.items()
+    }
   clip = (
     optax.clip_by_global_norm(config.clip_norm)
     if config.clip_norm
     else optax.identity()
   )
-  return optax.chain(
-    clip,
-    optax.adamw(
-      schedule,
-      b1=config.b1,
-      b2=config.b2,
-      eps=config.eps,
-      weight_decay=config.weight_decay,
-      mask=decay_mask,
-    ),
-  )
+  chains = {
+    group: _OPTIMIZERS[config.name](config, rate)
+    for group, rate in rates.items()
+  }
+  if len(chains) == 1:
+    return optax.chain(clip, chains["scheduled"])
+
+  def label(path, matrix):
+    group = "constant" if path[1].key in config.constant else "scheduled"
+    return f"{group}_vectors" if own_vectors and not matrix else group
+
+  def labels(params):
+    _check_modules(config.constant, params["network"])
+    return jax.tree_util.tree_map_with_path(label, lars_lib.is_matrix(params))
+
+  return optax.chain(clip, optax.partition(chains, labels))
+
+
+def _check_modules(names, network):
+  for name in names:
+    if name not in network:
+      raise UsageError(
+        f"--config.optimizer.constant={name}: the network has no such module;"
+        f" it has {', '.join(sorted(network))}"
+      )
 
 
 def build(config: Mapping, objective, schedule) -> optax.GradientTransformation:
@@ -112,11 +195,14 @@ def build(config: Mapping, objective, schedule) -> optax.GradientTransformation:
     half: jax.tree.map(lambda _, half=half: half, tree)
     for half, tree in params.items()
   }
+  network = network_optimizer(
+    config.optimizer,
+    schedule,
+    constant_rate=_peak(config.optimizer, config.batch_size),
+  )
   return optax.partition(
     {
-      "network": objective.wrap_optimizer(
-        network_optimizer(config.optimizer, schedule)
-      ),
+      "network": objective.wrap_optimizer(network),
       "probe": optax.adam(config.probe.learning_rate),
     },
     labels,

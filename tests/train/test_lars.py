@@ -1,4 +1,4 @@
-"""LARS, SGD and the schedule against recorded numbers and PyTorch."""
+"""LARS and SGD against recorded numbers, NumPy and PyTorch."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from mmae_jax.train import lars, optimizer
+from mmae_jax.train import lars
 
 # specs/masked_autoencoders.md section 1.8, recorded from the MAE program.
 STEPS = (
@@ -72,6 +72,101 @@ def test_lars_leaves_zero_norms_and_vectors_alone():
   np.testing.assert_allclose(updates["head"]["bias"], -0.25)
 
 
+# The rate of a warm-up from zero, and one that changes: only then does it
+# matter on which side of the momentum it stands.
+RATES = (0.0, 0.5, 1.0, 0.3)
+DECAY, MOMENTUM = 0.1, 0.9
+FLAVOURS = {
+  "simclr": {"rate_inside_momentum": True},
+  "byol": {},
+  "apex": {
+    "larc": True,
+    "decay": lars.every_tensor,
+    "adapt": lars.every_tensor,
+  },
+  "solo": {"larc": True, "larc_clip": True, "trust": 0.02},
+}
+
+
+def trajectory(flavour, start, gradients):
+  """Parameters after each step, written from the definitions in NumPy."""
+  p = {name: value.copy() for name, value in start.items()}
+  m = {name: np.zeros_like(value) for name, value in start.items()}
+  trust = 0.02 if flavour == "solo" else 0.001
+  seen = []
+  for rate, gradient in zip(RATES, gradients, strict=True):
+    for name, g in gradient.items():
+      norm_p, norm_g = np.linalg.norm(p[name]), np.linalg.norm(g)
+      if flavour in ("apex", "solo"):
+        excluded = flavour == "solo" and name == "bias"
+        if norm_p and norm_g and not excluded:
+          ratio = trust * norm_p / (norm_g + DECAY * norm_p + 1e-8)
+          if flavour == "solo" and rate > ratio:
+            ratio /= rate
+          elif flavour == "solo":
+            ratio = 1.0
+          g = ratio * (g + DECAY * p[name])
+      elif name != "bias":
+        g = g + DECAY * p[name]
+        if norm_p and np.linalg.norm(g):
+          g = g * trust * norm_p / np.linalg.norm(g)
+      if flavour == "simclr":
+        m[name] = MOMENTUM * m[name] + rate * g
+        p[name] = p[name] - m[name]
+      else:
+        m[name] = MOMENTUM * m[name] + g
+        p[name] = p[name] - rate * m[name]
+    seen.append(dict(p))
+  return seen
+
+
+@pytest.mark.parametrize(
+  "dtype, tolerance", [("float64", 1e-11), ("float32", 1e-5)]
+)
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_the_four_flavours(flavour, dtype, tolerance):
+  rng = np.random.default_rng(0)
+  start = {
+    "kernel": rng.normal(size=(3, 2)),
+    "still": rng.normal(size=(2, 2)),  # its first two gradients are zero
+    "small": 1e-4 * rng.normal(size=(2, 2)),  # under the clip
+    "bias": np.zeros(2),
+  }
+  gradients = [
+    {
+      name: rng.normal(size=p.shape) * (name != "still" or i > 1)
+      for name, p in start.items()
+    }
+    for i in range(len(RATES))
+  ]
+  with jax.enable_x64(dtype == "float64"):
+    rates = jnp.asarray(RATES, dtype)
+    transform = lars.lars(
+      lambda step: rates[step],
+      momentum=MOMENTUM,
+      weight_decay=DECAY,
+      **FLAVOURS[flavour],
+    )
+    cast = lambda tree: {k: jnp.asarray(v, dtype) for k, v in tree.items()}
+    params = cast(start)
+    state = transform.init(params)
+    for gradient, expected in zip(
+      gradients, trajectory(flavour, start, gradients), strict=True
+    ):
+      updates, state = transform.update(cast(gradient), state, params)
+      params = optax.apply_updates(params, updates)
+      for name, value in expected.items():
+        assert params[name].dtype == dtype
+        np.testing.assert_allclose(
+          params[name], value, rtol=tolerance, atol=tolerance, err_msg=name
+        )
+
+
+def test_a_clip_needs_larc():
+  with pytest.raises(ValueError, match="larc_clip is an option of larc"):
+    lars.lars(1.0, larc_clip=True)
+
+
 @pytest.mark.parametrize("nesterov", [False, True])
 def test_sgd_equals_torch(nesterov):
   torch = pytest.importorskip("torch")
@@ -90,37 +185,3 @@ def test_sgd_equals_torch(nesterov):
     updates, state = transform.update(2 * factor * params, state, params)
     params = optax.apply_updates(params, updates)
   np.testing.assert_allclose(params, weight.detach().numpy(), rtol=1e-5)
-
-
-def test_schedule_golden():
-  # Per epoch fraction e = step / steps_per_epoch; section 1.7 of the spec.
-  fine = optimizer.warmup_cosine(
-    peak=6e-4, end=0.0, warmup_steps=40 * 1251, total_steps=200 * 1251
-  )
-  for step, expected in (
-    (0, 0.0),
-    (1, 1.199041e-8),
-    (20 * 1251, 3e-4),
-    (40 * 1251, 6e-4),
-    (120 * 1251, 3e-4),
-    (199 * 1251, 5.782786e-8),
-    (200 * 1251, 0.0),
-    (300 * 1251, 0.0),
-  ):
-    value = jax.jit(fine)(jnp.asarray(step))
-    np.testing.assert_allclose(value, expected, rtol=2e-6, atol=1e-16)
-  coarse = optimizer.warmup_cosine(
-    peak=6e-4, end=0.0, warmup_steps=80, total_steps=400
-  )
-  np.testing.assert_allclose(coarse(79), 5.925e-4, rtol=1e-6)
-
-
-def test_schedule_without_warmup_and_with_a_floor():
-  schedule = optimizer.warmup_cosine(
-    peak=1.0, end=0.2, warmup_steps=0, total_steps=10
-  )
-  np.testing.assert_allclose(
-    [schedule(0), schedule(5), schedule(10), schedule(11)],
-    [1.0, 0.6, 0.2, 0.2],
-    rtol=1e-6,
-  )
