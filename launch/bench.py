@@ -3,7 +3,8 @@
 --suite=step    one training step on random images; with the extra `torch`
                 Hugging Face's ViTMAEForPreTraining of the same sizes, batch,
                 precision and optimizer takes turns with ours in this process
---suite=input   images/s of the input pipeline: small PNGs, 500 x 375 JPEGs
+--suite=input   images/s of the input pipeline: small PNGs, 500 x 375 JPEGs, and
+                the photometry of published recipes on the device
 --suite=information
                 each quantity of mmae_jax.information, forward and backward,
                 as a share of the step above, and beside it, in turns, the form

@@ -2,6 +2,7 @@
 
 import itertools
 import pathlib
+import statistics
 import tempfile
 import time
 
@@ -10,7 +11,7 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from mmae_jax import config as config_lib
+from mmae_jax import augmentations, config as config_lib
 from mmae_jax.types import UsageError
 
 _BATCH = 64
@@ -20,15 +21,25 @@ _KINDS = {
   "PNG 32 x 32, from disk": ("png", 32, 32, 2048, 32, False),
   "JPEG 500 x 375, from disk": ("jpg", 500, 375, 256, 224, False),
 }
+# Size of a view: recipes; "" only normalises.
+_PHOTOMETRY = {
+  224: ("", "simclr", "byol", "moco_v3", "simsiam"),
+  32: ("", "simclr", "simclr_cifar10", "solo_learn_asymmetric"),
+}
 
 
 def measure(arguments) -> dict:
-  """Images per second of `pipeline.host_batches` on synthetic images.
+  """Images per second of the host's part and of the device's part.
+
+  The host's is `pipeline.host_batches` on synthetic images, the device's the
+  photometry of published recipes on two views of each.
 
   Args:
     arguments: of `bench.parser`; threads, workers and seconds are read.
   Returns:
-    {"rows": [{"kind", "threads", "workers", "images_per_second"}]}.
+    {"rows": [{"kind", "threads", "workers", "images_per_second"}],
+    "photometry": [{"size", "recipe", "seconds", "images_per_second"}]}; seconds
+    is the median of a call with a batch of two views.
   Raises:
     UsageError: numbers of threads or workers that are none.
   """
@@ -45,7 +56,12 @@ def measure(arguments) -> dict:
         rate = _rate(config, arguments.seconds)
         row = {"kind": kind, "threads": t, "workers": w}
         rows.append({**row, "images_per_second": rate})
-  return {"rows": rows}
+  photometry = [
+    _photometry(size, recipe, arguments.seconds)
+    for size, recipes in _PHOTOMETRY.items()
+    for recipe in recipes
+  ]
+  return {"rows": rows, "photometry": photometry}
 
 
 def show(result: dict) -> None:
@@ -57,6 +73,18 @@ def show(result: dict) -> None:
   for row in result["rows"]:
     numbers = (str(row["threads"]), str(row["workers"]))
     table.add_row(row["kind"], *numbers, f"{row['images_per_second']:,.0f}")
+  Console(width=100).print(table)
+  table = Table()
+  table.add_column("photometry on the device")
+  for name in ("views", "ms a batch", "images/s"):
+    table.add_column(name, justify="right")
+  for row in result["photometry"]:
+    table.add_row(
+      row["recipe"] or "normalise alone",
+      f"{_BATCH} x 2 x {row['size']}",
+      f"{1000 * row['seconds']:,.1f}",
+      f"{row['images_per_second']:,.0f}",
+    )
   Console(width=100).print(table)
 
 
@@ -116,3 +144,36 @@ def _rate(config, seconds):
     return count / spent
   finally:
     batches.close()
+
+
+def _photometry(size, recipe, seconds):
+  """A row of the table: the program that the train step begins with."""
+  import jax
+
+  from mmae_jax.data import photometry, pipeline
+
+  config = config_lib.base()
+  config.batch_size = _BATCH
+  view = config.views["global"]
+  view.update(count=2, size=size)
+  if recipe:
+    view.update(augmentations.views(recipe))
+  rng = np.random.default_rng(0)
+  batch = {
+    name: jax.device_put(rng.integers(0, 255, x.shape).astype(x.dtype))
+    for name, x in pipeline.batch_shapes(config).items()
+  }
+  run, key = jax.jit(photometry.make_photometry(config)), jax.random.key(0)
+  jax.block_until_ready(run(key, batch))
+  times, end = [], time.perf_counter() + seconds
+  while not times or time.perf_counter() < end:
+    start = time.perf_counter()
+    jax.block_until_ready(run(key, batch))
+    times.append(time.perf_counter() - start)
+  median = statistics.median(times)
+  return {
+    "size": size,
+    "recipe": recipe,
+    "seconds": median,
+    "images_per_second": _BATCH / median,
+  }

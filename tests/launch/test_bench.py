@@ -56,13 +56,17 @@ def test_input(bench, tmp_path, monkeypatch, capsys):
     "large": ("jpg", 50, 40, 128, 16, False),
   }
   monkeypatch.setattr(suite, "_KINDS", kinds)
+  monkeypatch.setattr(suite, "_PHOTOMETRY", {8: ("", "solo_learn_symmetric")})
   out = tmp_path / "bench.json"
   settings = ["--threads=1", "--workers=0", "--seconds=0.01", f"--out={out}"]
   bench.main(["--suite=input", *settings])
-  rows = json.loads(out.read_text())["rows"]
+  result = json.loads(out.read_text())
+  rows, colours = result["rows"], result["photometry"]
   assert [row["kind"] for row in rows] == ["small", "large"]
-  assert all(row["images_per_second"] > 0 for row in rows)
-  assert "images/s" in capsys.readouterr().out
+  assert [row["recipe"] for row in colours] == ["", "solo_learn_symmetric"]
+  assert all(row["images_per_second"] > 0 for row in rows + colours)
+  printed = capsys.readouterr().out
+  assert "images/s" in printed and "normalise alone" in printed
 
 
 @pytest.mark.parametrize(
