@@ -105,6 +105,11 @@ class ViT(nn.Module):
     """Entries of a feature."""
     return self.width
 
+  @property
+  def has_batch_norm(self) -> bool:
+    """Whether a row's output in training depends on the other rows."""
+    return False
+
   def __call__(self, images: Array, kept: Array | None = None) -> Array:
     """Tokens after the final norm, the class token first.
 
@@ -120,6 +125,23 @@ class ViT(nn.Module):
     for block in self.blocks:
       tokens = block(tokens)
     return self.norm(tokens)
+
+  def represent(
+    self, images: Array, *, train: bool, groups: Array | None = None
+  ) -> Array:
+    """One feature per image, the class token after the final norm.
+
+    Args:
+      images: [batch, image_size, image_size, 3], float, normalised.
+      train: of no consequence, as `groups`; encoders with BatchNorm need it.
+      groups: rows that share statistics.
+    Returns:
+      [batch, width].
+    Raises:
+      ValueError: images of another shape.
+    """
+    del train, groups
+    return self(images)[:, 0]
 
   def normalise(self, tokens: Array) -> Array:
     """The final LayerNorm once more (M-MAE's feature passes it twice)."""

@@ -76,3 +76,77 @@ def test_equals_torch():
 def test_group_must_divide_the_batch():
   with pytest.raises(ValueError, match="group_size 5 does not divide"):
     _train(BatchNorm(group_size=5), _data())
+
+
+def test_groups_equal_a_permutation_into_neighbours():
+  """Value, running statistics and gradient, for MoCo's shuffled BatchNorm."""
+  rng = np.random.default_rng(1)
+  order = rng.permutation(12)
+  groups = np.empty(12, np.int32)
+  groups[order] = np.arange(12) // 4
+  with jax.enable_x64(True):
+    x, weight = jnp.asarray(rng.normal(2.0, 3.0, (2, 12, 2, 5, 3)))
+    module = BatchNorm(group_size=4)
+    variables = module.init(jax.random.key(0), x[:1], train=True)
+
+    @jax.jit
+    def run(x, weight, groups=None):
+      def loss(x):
+        y, state = module.apply(
+          variables, x, train=True, groups=groups, mutable=["batch_stats"]
+        )
+        return (y * weight).sum(), (y, state)
+
+      return jax.grad(loss, has_aux=True)(x)
+
+    gradient, (y, state) = run(x, weight, jnp.asarray(groups))
+    moved_gradient, (moved, moved_state) = run(x[order], weight[order])
+  assert y.dtype == jnp.float64
+  np.testing.assert_allclose(y[order], moved, atol=1e-12)
+  np.testing.assert_allclose(gradient[order], moved_gradient, atol=1e-12)
+  for name in ("mean", "var"):
+    stats, expected = (s["batch_stats"][name] for s in (state, moved_state))
+    assert stats.dtype == jnp.float64
+    np.testing.assert_allclose(stats, expected, rtol=1e-12)
+
+
+def test_groups_are_ignored_without_group_size_and_in_evaluation():
+  x, groups = _data(), jnp.zeros(12, jnp.int32)
+  for size, train in ((0, True), (4, False)):
+    module = BatchNorm(group_size=size)
+    variables = module.init(jax.random.key(0), x, train=True)
+    ys = [
+      module.apply(
+        variables, x, train=train, groups=g, mutable=["batch_stats"]
+      )[0]
+      for g in (None, groups)
+    ]
+    np.testing.assert_array_equal(*ys)
+
+
+@pytest.mark.parametrize(
+  ("settings", "names"),
+  [
+    ({}, {"scale", "bias"}),
+    ({"use_bias": False}, {"scale"}),
+    ({"affine": False}, set()),
+  ],
+)
+def test_parameters(settings, names):
+  variables = BatchNorm(**settings).init(jax.random.key(0), _data(), train=True)
+  assert set(variables.get("params", {})) == names
+
+
+def test_variance_beside_a_large_mean():
+  x = (_data(64) / 3 + 1e4).astype(np.float32)
+  y, _ = _train(BatchNorm(affine=False), x)
+  exact = x.astype(np.float64)
+  expected = (exact - exact.mean(0)) / exact.std(0)
+  np.testing.assert_allclose(y, expected, atol=2e-3)
+
+
+def test_groups_of_another_shape():
+  module = BatchNorm(group_size=4)
+  variables = module.init(jax.random.key(0), _data(), train=True)
+  with pytest.raises(ValueError, match=r"groups must be \[12\], got \[3\]"):
+    module.apply(variables, _data(), train=True, groups=jnp.zeros(3, int))

@@ -183,6 +183,11 @@ def test_features():
     atol=1e-6,
   )
   assert encoder.feature_dim == features().shape[-1]
+  represent = functools.partial(encoder.apply, method="represent", train=True)
+  chex.assert_trees_all_close(
+    jax.jit(represent)(variables, images), features(), atol=1e-6
+  )
+  assert not encoder.has_batch_norm
   with pytest.raises(ValueError, match="pool.*'max'"):
     features(pool="max")
   with pytest.raises(ValueError, match="layer 3"):
@@ -250,7 +255,7 @@ def test_images_of_another_shape():
 @pytest.mark.parametrize(
   "wrong, message",
   [
-    (dict(name="resnet"), "encoder.name=resnet"),
+    (dict(name="cnn"), "encoder.name=cnn.*vit, resnet"),
     (dict(patch_size=5), "encoder.patch_size=5"),
     (dict(heads=3), "encoder.heads=3"),
     (dict(width=18), "encoder.width=18"),
