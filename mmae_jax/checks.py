@@ -8,6 +8,9 @@ from mmae_jax.types import UsageError
 _POOLS = ("cls", "mean")
 _FORMS = ("logistic", "probe", "none")
 _ON_ALARM = ("warn", "stop")
+_TENSORS = ("matrices", "all")
+_WARMUPS = ("from_zero", "linspace")
+_SCHEDULES = ("step", "epoch")
 
 # (keys, whether a value may be used, what it must be).
 _RANGES = (
@@ -24,7 +27,8 @@ _RANGES = (
   (
     (
       *("optimizer.base_learning_rate", "optimizer.eps"),
-      *("evaluation.every_epochs", "checkpoint.every_epochs"),
+      *("optimizer.trust", "evaluation.every_epochs"),
+      "checkpoint.every_epochs",
     ),
     lambda x: x > 0,
     "positive",
@@ -33,15 +37,29 @@ _RANGES = (
     (
       *("data.threads", "data.workers", "optimizer.min_learning_rate"),
       *("optimizer.weight_decay", "optimizer.clip_norm"),
-      "optimizer.warmup_epochs",
+      *("optimizer.warmup_epochs", "optimizer.vector_rate"),
     ),
     lambda x: x >= 0,
     "at least 0",
   ),
   (
-    ("data.holdout", "data.max_rejected", "optimizer.b1", "optimizer.b2"),
+    (
+      *("data.holdout", "data.max_rejected"),
+      *("optimizer.b1", "optimizer.b2", "optimizer.momentum"),
+    ),
     lambda x: 0 <= x < 1,
     "in [0, 1)",
+  ),
+  (
+    ("optimizer.decay", "optimizer.adapt"),
+    lambda x: x in _TENSORS,
+    " or ".join(_TENSORS),
+  ),
+  (("optimizer.warmup",), lambda x: x in _WARMUPS, " or ".join(_WARMUPS)),
+  (
+    ("optimizer.schedule_per",),
+    lambda x: x in _SCHEDULES,
+    " or ".join(_SCHEDULES),
   ),
   (("plane.every",), lambda x: 0 <= x <= 1, "in [0, 1]; 0 is off"),
   (("on_alarm",), lambda x: x in _ON_ALARM, " or ".join(_ON_ALARM)),
@@ -115,6 +133,19 @@ def check(config: ConfigDict) -> None:
     "optimizer.warmup_epochs",
     config.optimizer.warmup_epochs,
     f"between 0 and --config.epochs={config.epochs}",
+  )
+  _require(
+    config.optimizer.larc or not config.optimizer.larc_clip,
+    "optimizer.larc_clip",
+    True,
+    "False without --config.optimizer.larc=True",
+  )
+  _require(
+    (config.encoder.name, config.evaluation.pool) != ("resnet", "cls"),
+    "evaluation.pool",
+    "cls",
+    "--config.evaluation.pool=mean with --config.encoder.name=resnet, which has"
+    " no class token",
   )
   _check_data_fits(config)
   check_evaluation(config.evaluation)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 import hashlib
 import json
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FieldReference
 
 # Keys that do not change the mathematics: a run may be continued with other
 # values of them, so they are left out of its identity.
@@ -64,21 +64,32 @@ def base() -> ConfigDict:
   view.retry = True  # False clips a box that does not fit to the image
   view.mean = (0.485, 0.456, 0.406)
   view.std = (0.229, 0.224, 0.225)
+  view.photometry = _photometry()
 
   c.encoder = ConfigDict()
-  c.encoder.name = "vit"
+  c.encoder.name = "vit"  # or "resnet", which needs evaluation.pool "mean"
+  c.encoder.depth = 4  # blocks; of a ResNet 10, 18, 34, 50, 101 or 152
+  c.encoder.dtype = "float32"
+  c.encoder.remat = False
+  # Of a ViT alone.
   c.encoder.width = 64
-  c.encoder.depth = 4
   c.encoder.heads = 4
   c.encoder.mlp_ratio = 4.0
   c.encoder.patch_size = 16
-  c.encoder.dtype = "float32"
-  c.encoder.remat = False
+  # Of a ResNet alone.
+  c.encoder.width_multiplier = 1.0
+  c.encoder.stem = "imagenet"  # or "small": 3x3, no stride, no pool
+  c.encoder.zero_init_last = True  # the last scale of each block begins at 0
+  # Of BatchNorm: the share of the running statistics that is kept, what is
+  # added to the variance, the rows that share statistics (0: all).
+  c.encoder.norm_momentum = 0.9
+  c.encoder.norm_epsilon = 1e-5
+  c.encoder.group_size = 0
 
   c.objective = ConfigDict()
 
   c.optimizer = ConfigDict()
-  c.optimizer.name = "adamw"
+  c.optimizer.name = "adamw"  # or "sgd", "lars"
   c.optimizer.base_learning_rate = 1.5e-4  # times batch_size / 256
   c.optimizer.min_learning_rate = 0.0
   c.optimizer.warmup_epochs = 40.0
@@ -87,6 +98,19 @@ def base() -> ConfigDict:
   c.optimizer.eps = 1e-8
   c.optimizer.weight_decay = 0.05
   c.optimizer.clip_norm = 0.0  # 0 is off
+  c.optimizer.warmup = "from_zero"  # or "linspace": its last step is the peak
+  c.optimizer.schedule_per = "step"  # or "epoch": the cosine, not the warm-up
+  c.optimizer.decay = "matrices"  # or "all": biases, scales and vectors too
+  c.optimizer.vector_rate = 1.0  # factor of biases', scales' and vectors' rate
+  # Modules of the network with the base rate throughout: ("predictor",).
+  c.optimizer.constant = ()
+  c.optimizer.momentum = 0.9  # of sgd and lars
+  c.optimizer.nesterov = False
+  c.optimizer.adapt = "matrices"  # what lars adapts; or "all"
+  c.optimizer.trust = 0.001
+  c.optimizer.rate_inside_momentum = False  # True: SimCLR; see train/lars.py
+  c.optimizer.larc = False  # True: apex and, with larc_clip, solo-learn
+  c.optimizer.larc_clip = False
 
   c.probe = ConfigDict()
   c.probe.enabled = True
@@ -150,6 +174,34 @@ def base() -> ConfigDict:
   c.checkpoint.keep = 3
 
   c.mesh = ConfigDict({"data": -1, "fsdp": 1})
+  return c
+
+
+def _photometry() -> ConfigDict:
+  """Colour on the device, all off; see mmae_jax/augmentations.py.
+
+  A number counts for all views of the kind; a tuple has one for each.
+  """
+  c = ConfigDict()
+  for key, value in (
+    ("jitter", 0.0),  # probability that the next four are applied
+    ("brightness", 0.0),  # strengths: a factor from U[max(0, 1 - x), 1 + x],
+    ("contrast", 0.0),
+    ("saturation", 0.0),
+    ("hue", 0.0),  # or a shift from U[-x, x], in turns
+    ("grey", 0.0),  # probabilities
+    ("blur", 0.0),
+    ("solarise", 0.0),
+    ("sigma_low", 0.1),  # of the blur, in pixels: U[low, high]
+    ("sigma_high", 2.0),
+    ("threshold", 0.5),  # of solarise; brighter pixels are inverted
+  ):
+    c[key] = FieldReference(value, field_type=object)  # number or tuple
+  c.order = "random"  # of the four, or "fixed", as they stand above
+  c.brightness_form = "multiplicative"  # or "additive", of U[-x, x]
+  c.forms = "pillow"  # or "tensorflow": contrast, saturation, grey
+  c.blur_kernel = "pillow"  # three boxes; or "gaussian", truncated
+  c.sigma_of = "image"  # or "batch": all images of a step share it
   return c
 
 

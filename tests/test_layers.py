@@ -116,7 +116,7 @@ def test_torch_is_for_interop_alone_and_lazy(path):
 
 @pytest.mark.parametrize("path", CONFIGS, ids=ids)
 def test_configs_stand_alone(path):
-  assert ours(path) <= {"config", "recipes", "models"}
+  assert ours(path) <= {"augmentations", "config", "recipes", "models"}
   others = {library(i.name) for i in imports(path)} - sys.stdlib_module_names
   assert others <= {"mmae_jax", "ml_collections"}
 

@@ -37,10 +37,21 @@ def load_config(name, arg=None):
 
 
 def shrink(config):
-  """The same method with three blocks of width 8, a few steps, no extras."""
-  config.encoder.width = 8
-  config.encoder.depth = 3
-  config.encoder.heads = 2
+  """The same method with the smallest networks, a few steps, no extras."""
+  if config.encoder.name == "resnet":
+    config.encoder.depth = 10
+    config.encoder.width_multiplier = 1 / 16
+    config.encoder.group_size = 0
+  else:
+    config.encoder.width = 8
+    config.encoder.depth = 3
+    config.encoder.heads = 2
+  for name in ("projector", "predictor"):
+    if name in config.objective:
+      hidden = len(config.objective[name].widths) - 1
+      config.objective[name].widths = (8,) * hidden + (16,)
+  if "queue_size" in config.objective:
+    config.objective.queue_size = 128
   config.batch_size = 64
   config.epochs = 1
   config.optimizer.warmup_epochs = 0.25
@@ -52,6 +63,26 @@ def shrink(config):
     config.objective.decoder_width = 8
     config.objective.decoder_depth = 1
     config.objective.decoder_heads = 2
+  return config
+
+
+TWO_VIEW = tuple(
+  path.stem
+  for path in sorted(CONFIGS.glob("*.py"))
+  if load_config(path.stem).views["global"]["count"] > 1
+)
+
+
+def step_config(name):
+  """A config for tests of the step alone, which compiles fast."""
+  config = shrink(load_config(name))
+  return use_vit(config) if name in TWO_VIEW else config
+
+
+def use_vit(config):
+  """A two-view method on one block of width 8, whose step compiles fast."""
+  config.encoder.update(name="vit", width=8, depth=1, heads=2, patch_size=4)
+  config.evaluation.pool = "cls"
   return config
 
 

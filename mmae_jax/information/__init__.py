@@ -81,6 +81,7 @@ from mmae_jax.information.sphere import (
   er_loss as er_loss,
   gaussian_reconstruction as gaussian_reconstruction,
   generalised_normal_reconstruction as generalised_normal_reconstruction,
+  mean_cosine as mean_cosine,
   vmf_entropy as vmf_entropy,
   vmf_reconstruction as vmf_reconstruction,
 )

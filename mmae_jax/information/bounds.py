@@ -8,7 +8,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from mmae_jax.information import checks, entropy, spectra
+from mmae_jax.information import checks, entropy, spectra, traces
 from mmae_jax.information.theory import Sides
 
 
@@ -31,8 +31,8 @@ def spectral_loss(z1, z2, *, weight=1.0):
   checks.check_positive("weight", weight)
   checks.check_same_shape(z1=z1, z2=z2)
   z1, z2 = spectra.normalise_rows(z1), spectra.normalise_rows(z2)
-  c = spectra.matmul(z1, z2.T)
-  return jnp.sum((z1 - z2) ** 2) + weight * _off_diagonal(c)
+  beside = traces.off_diagonal_squares(z1.T, z2.T)
+  return jnp.sum((z1 - z2) ** 2) + weight * beside
 
 
 def barlow_loss(z1, z2, *, weight=0.0051):
@@ -56,17 +56,12 @@ def barlow_loss(z1, z2, *, weight=0.0051):
   checks.check_positive("weight", weight)
   checks.check_same_shape(z1=z1, z2=z2)
   x1, x2 = _unit_columns(z1), _unit_columns(z2)
-  c = spectra.matmul(x1, x2.T)
-  return jnp.sum((1 - jnp.diagonal(c)) ** 2) + weight * _off_diagonal(c)
-
-
-def _off_diagonal(c):
-  """Sum of the squares beside the diagonal."""
-  return jnp.sum(c * c) - jnp.sum(jnp.diagonal(c) ** 2)
+  beside = traces.off_diagonal_squares(x1, x2)
+  return jnp.sum((1 - jnp.sum(x1 * x2, axis=0)) ** 2) + weight * beside
 
 
 def _unit_columns(z):
-  return spectra.normalise_rows(spectra.centre_rows(z).T)
+  return spectra.normalise_rows(spectra.centre_rows(z).T).T
 
 
 def spectral_bounds(z1, z2, *, weight=1.0):

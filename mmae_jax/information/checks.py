@@ -1,5 +1,6 @@
 """Checks of arguments, from shapes and hyperparameters alone."""
 
+import jax
 import jax.numpy as jnp
 
 
@@ -38,9 +39,26 @@ def check_same_shape(**matrices):
 
 
 def check_positive(name, value):
-  """Raises ValueError unless a hyperparameter is positive."""
-  if not value > 0:
+  """Raises ValueError unless a hyperparameter is positive.
+
+  A traced one, such as the value of a schedule, is not known yet.
+  """
+  if not isinstance(value, jax.core.Tracer) and not value > 0:
     raise ValueError(f"{name} must be positive, got {value!r}")
+
+
+def check_not_negative(name, value):
+  """Raises ValueError where a hyperparameter is known to be negative."""
+  if not isinstance(value, jax.core.Tracer) and not value >= 0:
+    raise ValueError(f"{name} must not be negative, got {value!r}")
+
+
+def check_rows(name, x, *, least=2):
+  """Raises ValueError where a matrix has too few rows for a statistic."""
+  if jnp.shape(x)[0] < least:
+    raise ValueError(
+      f"{name} must have at least {least} rows, got shape {jnp.shape(x)}"
+    )
 
 
 def check_order(order):

@@ -116,7 +116,7 @@ def maximum_entropy_coding(z1, z2, *, epsilon_squared, order=None):
     z1, z2: features of the two branches, [batch, dim]; rows are normalised
       here and not centred.
     epsilon_squared: squared distortion, positive; MEC's default is 64 at
-      batch 1024 and dim 2048.
+      batch 1024 and dim 2048. A number, or a scalar that may be traced.
     order: terms of the Taylor polynomial (4 in MEC's program); None takes the
       exact determinant.
   Returns:
@@ -141,8 +141,8 @@ def maximum_entropy_coding(z1, z2, *, epsilon_squared, order=None):
     sign, value = jnp.linalg.slogdet(jnp.eye(len(c), dtype=c.dtype) + c)
     value = jnp.where(sign > 0, value, jnp.nan)
   else:
-    powers = traces.power_traces(c, order)
-    value = sum(t * (-1) ** k / (k + 1) for k, t in enumerate(powers))
+    signs = tuple((-1) ** k / (k + 1) for k in range(order))
+    value = traces.power_sum(c, signs)
   return (batch + dim) / 2 * value
 
 

@@ -57,8 +57,21 @@ def _excess_entropy(z, kappa, estimator, scope):
   return jnp.mean(jax.vmap(of_group)(z.reshape(rows // scope, scope, dim)))
 
 
-def _alignment(z1, z2):
-  """Mean cosine of paired rows."""
+def mean_cosine(z1, z2):
+  """Mean cosine of paired rows.
+
+      mean_i <z1_i, z2_i> / (||z1_i|| ||z2_i||)
+
+  Args:
+    z1, z2: embeddings, [batch, dim]; rows are normalised here.
+  Returns:
+    Scalar without a unit in [-1, 1], at least float32.
+  Raises:
+    ValueError: z1 or z2 is not a floating-point matrix or their shapes differ.
+  Source:
+    The alignment of all methods on the sphere; SimSiam's loss is minus it.
+  """
+  checks.check_same_shape(z1=z1, z2=z2)
   cosines = spectra.normalise_rows(z1) * spectra.normalise_rows(z2)
   return jnp.mean(jnp.sum(cosines, axis=1))
 
@@ -136,7 +149,7 @@ def vmf_reconstruction(z1, z2, *, kappa=10.0, bessel_floor=None):
   c = von_mises_fisher_log_normaliser(
     jnp.shape(z1)[1], kappa, bessel_floor=bessel_floor
   )
-  return c - kappa * _alignment(z1, z2)
+  return c - kappa * mean_cosine(z1, z2)
 
 
 def gaussian_reconstruction(prediction, target, *, scale=1.0):
@@ -252,4 +265,4 @@ def er_loss(
     )
   _check_concentration(kappa)
   entropy = _excess_entropy(spectra.normalise_rows(z), kappa, estimator, scope)
-  return -kappa * _alignment(prediction, target) - entropy
+  return -kappa * mean_cosine(prediction, target) - entropy

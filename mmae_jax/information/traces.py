@@ -73,61 +73,67 @@ def _weighted_power_traces(w, c, order):
   return traces[: order + 1]
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3, 4))
-def _sample_side(g, z, a, scale, ridge):
-  """Both terms without their constants, by products of [batch, batch].
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def power_sum(c, coefficients):
+  """sum_k coefficients_k tr c^k, k = 1, 2, ..., of a square matrix.
 
-      -scale sum_j a_j tr G^j - sum_j a_j (tr(G^T K^(j-1) G) + ridge tr K^j),
+  Its derivative, <sum_k k coefficients_k (c^(k-1))^T, dc>, is written out: the
+  chain rule through each power takes twice the products.
+  """
+  traces = power_traces(c, len(coefficients))
+  return sum(a * t for a, t in zip(coefficients, traces, strict=True))
+
+
+@power_sum.defjvp
+def _power_sum_jvp(coefficients, primals, tangents):
+  (c,), (dc,) = primals, tangents
+  slope = _slope(c, coefficients)
+  return power_sum(c, coefficients), jnp.sum(slope.T * dc)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
+def _sample_side(g, z, weighted, plain):
+  """The alignment without its constants, by products of [batch, batch].
+
+      sum_j weighted_j tr(G^T K^(j-1) G) + plain_j tr K^j,
       K = Z Z^T,   j = 1 ... order
 
-  for a = (a_1, ...), as (uniformity, alignment). Its derivative is written
-  out, since it needs fewer products than the chain rule through each power.
+  Its derivative is written out, as that of `power_sum`.
   """
-  return _sample_side_and_factors(g, z, a, scale, ridge)[0]
+  return _sample_side_and_factors(g, z, weighted, plain)[0]
 
 
-def _sample_side_and_factors(g, z, a, scale, ridge):
-  order = len(a)
+def _sample_side_and_factors(g, z, weighted, plain):
+  order = len(weighted)
   k = spectra.self_product(z)
   x = [g]  # K^j G
   while 2 * len(x) < order + 1:
     x.append(spectra.matmul(k, x[-1]))
-  weighted = [jnp.sum(x[j // 2] * x[j - j // 2]) for j in range(order)]
-  crossed = power_traces(g, order)
-  plain = power_traces(k, order)
-  terms = (
-    -scale * sum(c * t for c, t in zip(a, crossed, strict=True)),
-    -sum(
-      c * (w + ridge * t) for c, w, t in zip(a, weighted, plain, strict=True)
-    ),
+  value = power_sum(k, plain) + sum(
+    c * jnp.sum(x[j // 2] * x[j - j // 2]) for j, c in enumerate(weighted)
   )
-  return terms, (k, x)
+  return value, (k, x)
 
 
 @_sample_side.defjvp
-def _sample_side_jvp(a, scale, ridge, primals, tangents):
+def _sample_side_jvp(weighted, plain, primals, tangents):
   (g, z), (dg, dz) = primals, tangents
-  order = len(a)
-  terms, (k, x) = _sample_side_and_factors(g, z, a, scale, ridge)
+  order = len(weighted)
+  value, (k, x) = _sample_side_and_factors(g, z, weighted, plain)
   while len(x) < order:
     x.append(spectra.matmul(k, x[-1]))
-  # d tr G^j = j tr(G^(j-1) dG), and the same for K.
-  by_g = _slope(g, a)
-  by_k = ridge * _slope(k, a)
+  by_k = _slope(k, plain)
   # d tr(G^T K^j G) = 2 <X_j, dG> + sum_{i + l + 1 = j} <X_i X_l^T, dK>
-  by_x = 2 * sum(c * power for c, power in zip(a, x, strict=True))
+  by_g = 2 * sum(c * power for c, power in zip(weighted, x, strict=True))
   for i in range(order // 2):
-    half = a[2 * i + 1] / 2 * x[i]
+    half = weighted[2 * i + 1] / 2 * x[i]
     for other in range(i + 1, order - 1 - i):
-      half += a[i + other + 1] * x[other]
+      half += weighted[i + other + 1] * x[other]
     pair = spectra.matmul(x[i], half.T)
     by_k += pair + pair.T
   # by_k is symmetric: <by_k, dZ Z^T + Z dZ^T> is twice its first half.
   dk = 2 * spectra.matmul(dz, z.T)
-  return terms, (
-    -scale * jnp.sum(by_g.T * dg),
-    -jnp.sum(by_x * dg) - jnp.sum(by_k * dk),
-  )
+  return value, jnp.sum(by_g * dg) + jnp.sum(by_k * dk)
 
 
 def _slope(c, a):
@@ -141,17 +147,40 @@ def _slope(c, a):
   )
 
 
-def matrix_ssl_terms(target, z, *, scale=1.0, ridge=1.0, order=4):
+def _symmetrised_cross(p, z):
+  """(P^T Z + Z^T P) / 2, or a smaller matrix with the same traces of powers.
+
+  It is [P; Z]^T [Z; P] / 2, whose factors change places: [Z; P] [P; Z]^T / 2
+  is of twice the batch.
+  """
+  batch, dim = z.shape
+  if 2 * batch >= dim:
+    return spectra.symmetric(spectra.matmul(p.T, z))
+  g = spectra.matmul(z, p.T)
+  own, target = spectra.self_product(z), spectra.self_product(p)
+  return jnp.block([[g, own], [target, g.T]]) / 2
+
+
+def matrix_ssl_terms(
+  target,
+  z,
+  *,
+  scale=1.0,
+  ridge=1.0,
+  order=4,
+  plus_trace=False,
+  symmetrise=False,
+):
   """The two terms of Matrix-SSL for one direction, by traces alone.
 
-      uniformity = -tr(scale I  T_K(C(p, z) + ridge I))
-      alignment  = -tr((C(p, p) + ridge I)  T_K(C(z, z) + ridge I))
+      uniformity = -tr(scale I  T_K(Q_pz)) [+ tr Q_pz]
+      alignment  = -tr(Q_pp  T_K(Q_zz)) [+ tr Q_zz],   Q_ab = C(a, b) + ridge I
       C(a, b) = A^T J B / batch,   J = I - 11^T / batch,   rows normalised
       T_K(Q) = sum_{k=1..K} (-1)^(k+1) (Q - I)^k / k
 
   Equal to the d x d matrix logarithm of the authors' program in value and
   gradient, from products on the smaller of batch and dim. C(p, z) is not
-  symmetric and is not symmetrised.
+  symmetric, and is made so only by `symmetrise`.
 
   Args:
     target: features p of the teacher branch, [batch, dim]; the gradient goes
@@ -160,16 +189,22 @@ def matrix_ssl_terms(target, z, *, scale=1.0, ridge=1.0, order=4):
     scale: the constant called lambda in the program, positive.
     ridge: called mu; in (0, 1] the series converges for all unit rows.
     order: number of Taylor terms, 4 in the program.
+    plus_trace: + tr Q, as in `matrix_cross_entropy`.
+    symmetrise: replaces C(p, z) by its symmetric part. The smaller side is
+      then that of dim and twice the batch.
   Returns:
     (uniformity, alignment), scalars without a unit, at least float32. A ridge
-    other than 1 adds the constant -scale dim log ridge (about) to the first.
+    other than 1 adds the constant -scale dim log ridge (about) to the first,
+    and the traces add ridge dim to each.
   Raises:
     ValueError: shapes differ, not floating-point matrices, scale or ridge not
       positive, order < 1.
   Source:
     Zhang et al. 2023, https://arxiv.org/abs/2305.17326. The program leaves out
-    the + tr Q of the paper's matrix cross-entropy, and so does this: with
-    scale = ridge = 1 it would remove the first-order pull between branches.
+    the + tr Q of the paper's matrix cross-entropy, and so do the defaults:
+    with scale = ridge = 1 it would remove the first-order pull between
+    branches. The paper's equations 18 and 19 with a ridge on both arguments
+    have it, and scale = 1 / dim + ridge.
   """
   checks.check_order(order)
   checks.check_positive("scale", scale)
@@ -180,21 +215,47 @@ def matrix_ssl_terms(target, z, *, scale=1.0, ridge=1.0, order=4):
   batch, dim = z.shape
   p, z = p * batch**-0.5, z * batch**-0.5
   constant, *a = log_coefficients(order, ridge)
+  # tr Q is of first order. Taken into the coefficients, what it cancels
+  # cancels before rounding.
+  extra = [float(plus_trace)] + [0.0] * (order - 1)
+  crossed = tuple(e - scale * c for e, c in zip(extra, a, strict=True))
+  plain = tuple(e - ridge * c for e, c in zip(extra, a, strict=True))
+  weighted = tuple(-c for c in a)
   if batch < dim:
     # tr(C_pp C_zz^j) = tr(G^T K^(j-1) G) with G = Z P^T, K = Z Z^T.
-    uniformity, alignment = _sample_side(
-      spectra.matmul(z, p.T), z, tuple(a), scale, ridge
-    )
+    c = spectra.matmul(z, p.T)
+    alignment = _sample_side(c, z, weighted, plain)
   else:
-    crossed = power_traces(spectra.matmul(p.T, z), order)
+    c = spectra.matmul(p.T, z)
     own = spectra.gram(z)
-    plain = power_traces(own, order, symmetric=True)
-    weighted = _weighted_power_traces(spectra.gram(p), own, order)[1:]
-    uniformity = -scale * sum(c * t for c, t in zip(a, crossed, strict=True))
-    alignment = -sum(
-      c * (w + ridge * t) for c, w, t in zip(a, weighted, plain, strict=True)
+    traces = power_traces(own, order, symmetric=True)
+    targets = _weighted_power_traces(spectra.gram(p), own, order)[1:]
+    alignment = sum(
+      w * s + v * t
+      for w, s, v, t in zip(weighted, targets, plain, traces, strict=True)
     )
+  uniformity = power_sum(_symmetrised_cross(p, z) if symmetrise else c, crossed)
+  ridges = ridge * dim if plus_trace else 0.0
   return (
-    uniformity - scale * constant * dim,
-    alignment - constant * (jnp.sum(p * p) + ridge * dim),
+    uniformity + (ridges - scale * constant * dim),
+    alignment - constant * (jnp.sum(p * p) + ridge * dim) + ridges,
   )
+
+
+def off_diagonal_squares(a, b):
+  """Sum of the squares beside the diagonal of a^T b, by the smaller side.
+
+      ||A^T B||_F^2 - sum_j (A^T B)_jj^2,   ||A^T B||_F^2 = tr(A A^T B B^T)
+
+  Args:
+    a, b: [n, m] each, at least float32.
+  Returns:
+    Scalar. With n < m it is a difference, whose round-off is that of the whole
+    sum; else the diagonal is left out.
+  """
+  n, m = a.shape
+  if n < m:
+    whole = jnp.sum(spectra.self_product(a) * spectra.self_product(b))
+    return whole - jnp.sum(jnp.sum(a * b, axis=0) ** 2)
+  c = spectra.matmul(a.T, b)
+  return jnp.sum(jnp.where(jnp.eye(m, dtype=bool), 0.0, c) ** 2)

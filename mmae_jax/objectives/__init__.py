@@ -10,7 +10,7 @@ import traceback
 
 from mmae_jax.types import Objective, RunInfo, UsageError
 
-_NOT_METHODS = ("parts",)
+_NOT_METHODS = ("networks", "parts", "two_view")
 
 
 def available() -> list[str]:

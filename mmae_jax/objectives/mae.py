@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from mmae_jax.models import mae as models_mae
 from mmae_jax.objectives import parts
-from mmae_jax.types import Objective, Output
+from mmae_jax.types import Objective, Output, UsageError
 
 
 def mae_loss(errors):
@@ -75,9 +75,15 @@ def masked_autoencoding(
   Returns:
     The Objective; it needs one global view.
   Raises:
+    UsageError: an encoder that has no patches.
     ValueError: a mask ratio that keeps or removes everything, a decoder that
       cannot be built, or a value that the criterion refuses.
   """
+  if not hasattr(encoder, "num_patches"):
+    raise UsageError(
+      f"--config.encoder.name: a {type(encoder).__name__} has no patches to"
+      " mask; a masked method needs --config.encoder.name=vit"
+    )
   sizes = {
     "decoder_width": decoder_width,
     "decoder_depth": decoder_depth,

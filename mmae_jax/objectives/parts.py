@@ -70,3 +70,70 @@ def regularised(loss, regulariser, weight):
     "weighted_regulariser": weighted,
     "effective_weight": jnp.asarray(weight, jnp.float32),
   }
+
+
+def constant_momentum(momentum):
+  """The rate 1 - m of a moving average with the same momentum in every step.
+
+  Args:
+    momentum: m, in [0, 1].
+  Returns:
+    step -> 1 - m, for `ema`.
+  Raises:
+    ValueError: momentum is outside [0, 1].
+  """
+  _check_momentum(momentum)
+  return lambda step: 1 - momentum
+
+
+def cosine_momentum(base, total_steps):
+  """The rate 1 - m of a moving average whose momentum grows to 1.
+
+      1 - m_i = (1 - base) 1/2 (1 + cos(pi i/N))
+              = (1 - base) sin^2(pi/2 (N - i)/N)
+
+  The rate and not m, and the squared sine: in float32 m becomes 1 long before
+  the end, and the cosine cancels.
+
+  Args:
+    base: momentum of step 0, in [0, 1].
+    total_steps: N; from there on the rate is 0.
+  Returns:
+    step -> 1 - m, float32 (float64 where jax has it), for `ema`.
+  Raises:
+    ValueError: base, the `momentum` of the objectives, is outside [0, 1].
+  Source:
+    Grill et al. 2020 (BYOL, arXiv 2006.07733).
+  """
+  _check_momentum(base)
+
+  def rate(step):
+    left = (total_steps - jnp.asarray(step).astype(float)) / total_steps
+    return (1 - base) * jnp.sin(0.5 * jnp.pi * jnp.clip(left, 0.0, 1.0)) ** 2
+
+  return rate
+
+
+def _check_momentum(momentum):
+  if not 0 <= momentum <= 1:
+    raise ValueError(f"momentum must be in [0, 1], got {momentum!r}")
+
+
+def ema(average, value, rate):
+  """Moves a moving average, average + rate (value - average), leaf by leaf.
+
+  Args:
+    average: pytree of floating arrays.
+    value: the same structure.
+    rate: scalar, 1 - momentum; of `cosine_momentum` or `constant_momentum`.
+  Returns:
+    The new average, at least float32: in bfloat16 a rate of 1e-3 moves
+    nothing.
+  """
+
+  def move(old, new):
+    dtype = jnp.promote_types(old.dtype, jnp.float32)
+    old, new = old.astype(dtype), new.astype(dtype)
+    return old + jnp.asarray(rate, dtype) * (new - old)
+
+  return jax.tree.map(move, average, value)

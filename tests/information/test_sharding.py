@@ -43,6 +43,7 @@ ON_FEATURES = {
   "mutual_information": correlated(information.mutual_information),
   "matrix_ssl": lambda z1, z2: sum(information.matrix_ssl_terms(z1, z2)),
   "barlow": bounds.barlow_loss,
+  "spectral": bounds.spectral_loss,
   "unnormalised_entropy": lambda z1, z2: information.unnormalised_entropy(
     information.covariance(z1)
   ),
@@ -54,7 +55,6 @@ ON_FEATURES = {
 ON_SAMPLES = {
   "joint_entropy": sampled(information.joint_entropy),
   "mutual_information": sampled(information.mutual_information),
-  "spectral": bounds.spectral_loss,
   "info_nce": lambda z1, z2: bounds.info_nce_cap(z1, z2).left,
 }
 CASES = {

@@ -1,4 +1,4 @@
-"""Data, views and networks that several configs share.
+"""What the configs of the masked autoencoders share.
 
 A config is `recipes.masked(name, arg)` and what is its own. The named sizes:
 
@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from mmae_jax import config as config_lib
 from mmae_jax.models import vit_size
-from mmae_jax.types import UsageError
+from mmae_jax.recipes import data
 
 MASKED = (
   "fashion_mnist",
@@ -39,6 +39,7 @@ def masked(name: str, arg: str | None, *, arguments: tuple[str, ...] = MASKED):
   Raises:
     UsageError: an unknown argument; the message lists the known ones.
   """
+  data.check_argument(name, arg, arguments)
   c = config_lib.base()
   c.name = name if arg is None else f"{name}-{arg}"
   c.objective.name = name
@@ -46,12 +47,6 @@ def masked(name: str, arg: str | None, *, arguments: tuple[str, ...] = MASKED):
   c.objective.normalise_patches = True
   if arg is None:
     _digits(c)
-  elif arg not in arguments:
-    raise UsageError(
-      f"--config=configs/{name}.py:{arg}: no such argument; it takes "
-      + ", ".join(arguments)
-      + ", or none for the embedded digits"
-    )
   elif arg in ("fashion_mnist", "cifar10"):
     _small_images(c, arg)
   elif arg in ("vit_ti8", "vit_s16"):
@@ -69,12 +64,8 @@ def _decoder(c: ConfigDict, width: int, depth: int, heads: int) -> None:
 
 def _digits(c: ConfigDict) -> None:
   """1,437 training images of 8 x 8; 16 patches, of which 4 are seen."""
-  view = c.views["global"]
-  view.size = 8
-  view.scale = (0.6, 1.0)
-  view.flip = 0.0  # a mirrored digit is another digit
-  view.mean = (0.305, 0.305, 0.305)
-  view.std = (0.376, 0.376, 0.376)
+  data.digits(c)
+  c.views["global"].scale = (0.6, 1.0)
   c.encoder.update(width=64, depth=4, heads=4, patch_size=2)
   _decoder(c, 32, 1, 4)
   c.batch_size = 64  # many small steps: here they learn more per second
@@ -88,18 +79,11 @@ def _digits(c: ConfigDict) -> None:
 
 
 def _small_images(c: ConfigDict, arg: str) -> None:
-  view = c.views["global"]
   if arg == "fashion_mnist":
-    c.data.name = ""  # needs --config.data.folder
-    view.size = 28
-    view.mean = (0.286, 0.286, 0.286)
-    view.std = (0.353, 0.353, 0.353)
+    data.fashion_mnist(c)
   else:
-    c.data.name = "cifar10"
-    view.size = 32
-    view.mean = (0.4914, 0.4822, 0.4465)
-    view.std = (0.2470, 0.2435, 0.2616)
-  view.scale = (0.5, 1.0)
+    data.cifar10(c)
+  c.views["global"].scale = (0.5, 1.0)
   c.encoder.update(width=64, depth=4, heads=4, patch_size=4)
   _decoder(c, 32, 1, 4)
   c.batch_size = 128
@@ -130,9 +114,7 @@ def _own_images(c: ConfigDict, arg: str) -> None:
 
 def _imagenet(c: ConfigDict, arg: str) -> None:
   """What the ImageNet recipes of MAE, U-MAE and M-MAE have in common."""
-  c.data.name = "imagenet2012"
-  c.data.test_split = "validation"
-  c.data.workers = 16
+  data.imagenet(c)
   c.encoder.update(vit_size(arg.removeprefix("vit_")))
   c.encoder.dtype = "bfloat16"
   _decoder(c, 512, 8, 16)

@@ -1,0 +1,43 @@
+"""BYOL: the online network predicts an average of itself.
+
+Command:   python launch/train.py --config=configs/byol.py
+Cost:      embedded digits: to be measured.
+Number:    to be measured.
+
+  :fashion_mnist     --config.data.folder=FOLDER (launch/prepare_data.py
+                     --idx); to be measured.
+  :cifar10_resnet18  CIFAR-10, solo-learn's setting, 1000 epochs: 92.58 linear
+                     (its README).
+  :resnet18          224 px, --config.data.folder=/my/images; own data.
+  :resnet50          ImageNet, 1000 epochs, batch 4096: 74.4 linear probe (the
+                     authors' checkpoint).
+"""
+
+from mmae_jax import recipes
+
+ARGUMENTS = recipes.JOINT_EMBEDDING
+
+
+def get_config(arg=None):
+  """The config; `arg` is what stands behind the colon."""
+  config = recipes.joint_embedding("byol", arg, augmentation="byol")
+  objective, optimizer = config.objective, config.optimizer
+  objective.momentum = 0.99
+  objective.projector.widths = (256, 128)
+  objective.predictor = {"widths": (256, 128)}
+  if arg == "cifar10_resnet18":
+    objective.projector.widths = (4096, 256)
+    objective.predictor.widths = (4096, 256)
+    optimizer.base_learning_rate = 1.0
+    optimizer.weight_decay = 1e-5
+  elif arg == "resnet50":
+    objective.momentum = 0.996
+    objective.projector.widths = (4096, 256)
+    objective.predictor.widths = (4096, 256)
+    config.encoder.zero_init_last = False
+    config.batch_size = 4096
+    config.epochs = 1000
+    optimizer.name = "lars"
+    optimizer.base_learning_rate = 0.2
+    optimizer.weight_decay = 1.5e-6
+  return config

@@ -1,0 +1,50 @@
+"""Matrix-SSL: matrix uniformity and matrix alignment.
+
+Command:   python launch/train.py --config=configs/matrix_ssl.py
+Cost:      embedded digits: to be measured.
+Number:    to be measured.
+
+  :fashion_mnist     --config.data.folder=FOLDER (launch/prepare_data.py
+                     --idx); to be measured.
+  :cifar10_resnet18  CIFAR-10; the setting is ours, number unknown.
+  :resnet18          224 px, --config.data.folder=/my/images; own data.
+  :resnet50          ImageNet, 100 epochs, batch 1024: 71.1 linear probe (Zhang
+                     et al. 2023, arXiv 2305.17326, as quoted by a public
+                     review).
+"""
+
+from mmae_jax import recipes
+
+ARGUMENTS = recipes.JOINT_EMBEDDING
+
+
+def get_config(arg=None):
+  """The config; `arg` is what stands behind the colon."""
+  config = recipes.joint_embedding("matrix_ssl", arg, augmentation="matrix_ssl")
+  objective, optimizer = config.objective, config.optimizer
+  objective.uniformity = 1.0
+  objective.ridge = 1.0
+  objective.gamma = 1.0
+  objective.order = 4
+  objective.form = "program"
+  objective.momentum = 0.99
+  objective.projector.widths = (256, 256, 256)
+  objective.predictor = {"widths": (64, 256)}
+  optimizer.decay = "all"
+  if arg == "cifar10_resnet18":
+    objective.projector.widths = (2048, 2048, 2048)
+    objective.predictor.widths = (512, 2048)
+    optimizer.name = "sgd"
+    optimizer.base_learning_rate = 0.5
+    optimizer.weight_decay = 1e-4
+  elif arg == "resnet50":
+    objective.momentum = 0.996
+    objective.projector.widths = (2048, 2048, 2048)
+    objective.predictor.widths = (512, 2048)
+    config.batch_size = 1024
+    config.epochs = 100
+    optimizer.name = "sgd"
+    optimizer.base_learning_rate = 0.5
+    optimizer.warmup = "linspace"
+    optimizer.weight_decay = 1e-5
+  return config

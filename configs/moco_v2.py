@@ -1,0 +1,48 @@
+"""MoCo v2: a query, its key, and a queue of former keys.
+
+Command:   python launch/train.py --config=configs/moco_v2.py
+Cost:      embedded digits: to be measured.
+Number:    to be measured.
+
+  :fashion_mnist     --config.data.folder=FOLDER (launch/prepare_data.py
+                     --idx); to be measured.
+  :cifar10_resnet18  CIFAR-10; the setting is ours, number unknown.
+  :resnet18          224 px, --config.data.folder=/my/images; own data.
+  :resnet50          ImageNet, 200 epochs, batch 256: 67.5 ± 0.1 linear probe
+                     (the authors' README).
+"""
+
+from mmae_jax import recipes
+
+ARGUMENTS = recipes.JOINT_EMBEDDING
+
+
+def get_config(arg=None):
+  """The config; `arg` is what stands behind the colon."""
+  config = recipes.joint_embedding("moco_v2", arg, augmentation="moco_v2")
+  objective, optimizer = config.objective, config.optimizer
+  objective.temperature = 0.2
+  objective.momentum = 0.99
+  objective.queue_size = 1024
+  objective.projector.widths = (256, 128)
+  optimizer.decay = "all"
+  if arg == "cifar10_resnet18":
+    objective.queue_size = 32_768
+    objective.projector.widths = (512, 128)
+    optimizer.name = "sgd"
+    optimizer.base_learning_rate = 0.06
+  elif arg == "resnet50":
+    objective.momentum = 0.999
+    objective.queue_size = 65_536
+    objective.projector.widths = (2048, 128)
+    # Statistics over the 32 images of one of 8 GPUs, shuffled for the keys.
+    config.encoder.group_size = 32
+    config.encoder.zero_init_last = False
+    config.batch_size = 256
+    config.epochs = 200
+    optimizer.name = "sgd"
+    optimizer.base_learning_rate = 0.03
+    optimizer.warmup_epochs = 0.0
+    optimizer.schedule_per = "epoch"  # recollection, not verified
+    optimizer.weight_decay = 1e-4
+  return config

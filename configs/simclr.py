@@ -1,0 +1,43 @@
+"""SimCLR: two views of an image against all other images of the batch.
+
+Command:   python launch/train.py --config=configs/simclr.py
+Cost:      embedded digits: to be measured.
+Number:    to be measured.
+
+  :fashion_mnist     --config.data.folder=FOLDER (launch/prepare_data.py
+                     --idx); to be measured.
+  :cifar10_resnet18  CIFAR-10, solo-learn's setting, 1000 epochs: 90.74 linear
+                     (its README).
+  :resnet18          224 px, --config.data.folder=/my/images; own data.
+  :resnet50          ImageNet, 100 epochs, batch 4096: about 64.5 linear probe
+                     (the authors' README).
+"""
+
+from mmae_jax import recipes
+
+ARGUMENTS = recipes.JOINT_EMBEDDING
+
+
+def get_config(arg=None):
+  """The config; `arg` is what stands behind the colon."""
+  config = recipes.joint_embedding(
+    "simclr", arg, augmentation="simclr", cifar="solo_learn_symmetric"
+  )
+  objective, optimizer = config.objective, config.optimizer
+  objective.temperature = 0.2
+  objective.weight = 1.0
+  objective.projector.widths = (256, 128)
+  if arg == "cifar10_resnet18":
+    objective.projector.widths = (2048, 256)
+    optimizer.base_learning_rate = 0.4
+  elif arg == "resnet50":
+    objective.temperature = 0.1
+    objective.weight = 2.0  # the authors' program sums the two directions
+    objective.projector.widths = (2048, 2048, 128)
+    config.batch_size = 4096
+    config.epochs = 100
+    optimizer.name = "lars"
+    optimizer.base_learning_rate = 0.3
+    optimizer.rate_inside_momentum = True
+    optimizer.weight_decay = 1e-4
+  return config

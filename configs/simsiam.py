@@ -1,0 +1,49 @@
+"""SimSiam: a prediction of the other view, and no negatives.
+
+Command:   python launch/train.py --config=configs/simsiam.py
+Cost:      embedded digits: to be measured.
+Number:    to be measured.
+
+  :fashion_mnist     --config.data.folder=FOLDER (launch/prepare_data.py
+                     --idx); to be measured.
+  :cifar10_resnet18  CIFAR-10, solo-learn, 1000 epochs: 90.51 linear (its
+                     README).
+  :resnet18          224 px, --config.data.folder=/my/images; own data.
+  :resnet50          ImageNet, 100 epochs, batch 512: 68.1 linear probe (the
+                     authors' repository).
+"""
+
+from mmae_jax import recipes
+
+ARGUMENTS = recipes.JOINT_EMBEDDING
+
+
+def get_config(arg=None):
+  """The config; `arg` is what stands behind the colon."""
+  config = recipes.joint_embedding(
+    "simsiam", arg, augmentation="simsiam", cifar="solo_learn_symmetric_weak"
+  )
+  objective, optimizer = config.objective, config.optimizer
+  objective.projector.widths = (256, 256, 256)
+  objective.predictor = {"widths": (64, 256)}
+  optimizer.decay = "all"
+  # The predictor has to keep up with the representation.
+  optimizer.constant = ("predictor",)
+  if arg == "cifar10_resnet18":
+    # recollection, not verified
+    objective.projector.widths = (2048, 2048, 2048)
+    objective.predictor.widths = (512, 2048)  # recollection, not verified
+    optimizer.name = "sgd"
+    optimizer.base_learning_rate = 0.5  # recollection, not verified
+    optimizer.weight_decay = 1e-5  # recollection, not verified
+  elif arg == "resnet50":
+    objective.projector.widths = (2048, 2048, 2048)
+    objective.predictor.widths = (512, 2048)
+    config.batch_size = 512
+    config.epochs = 100
+    optimizer.name = "sgd"
+    optimizer.base_learning_rate = 0.05
+    optimizer.warmup_epochs = 0.0
+    optimizer.schedule_per = "epoch"
+    optimizer.weight_decay = 1e-4
+  return config

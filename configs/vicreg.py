@@ -1,0 +1,42 @@
+"""VICReg: invariance, variance and covariance of two views.
+
+Command:   python launch/train.py --config=configs/vicreg.py
+Cost:      embedded digits: to be measured.
+Number:    to be measured.
+
+  :fashion_mnist     --config.data.folder=FOLDER (launch/prepare_data.py
+                     --idx); to be measured.
+  :cifar10_resnet18  CIFAR-10, solo-learn, 1000 epochs: 92.07 linear (its
+                     README).
+  :resnet18          224 px, --config.data.folder=/my/images; own data.
+  :resnet50          ImageNet, 1000 epochs, batch 2048: 73.2 linear probe (the
+                     authors' repository).
+"""
+
+from mmae_jax import recipes
+
+ARGUMENTS = recipes.JOINT_EMBEDDING
+
+
+def get_config(arg=None):
+  """The config; `arg` is what stands behind the colon."""
+  config = recipes.joint_embedding(
+    "vicreg", arg, augmentation="vicreg", cifar="solo_learn_vicreg"
+  )
+  objective, optimizer = config.objective, config.optimizer
+  objective.invariance = 25.0
+  objective.variance = 25.0
+  objective.covariance = 1.0
+  objective.projector.widths = (256, 256, 256)
+  if arg == "cifar10_resnet18":
+    # recollection, not verified
+    objective.projector.widths = (2048, 2048, 2048)
+    optimizer.base_learning_rate = 0.3  # recollection, not verified
+  elif arg == "resnet50":
+    objective.projector.widths = (8192, 8192, 8192)
+    config.batch_size = 2048
+    config.epochs = 1000
+    optimizer.name = "lars"
+    optimizer.base_learning_rate = 0.2
+    optimizer.weight_decay = 1e-6
+  return config

@@ -1,0 +1,233 @@
+"""Student and teacher of the two-view methods: heads, passes, branches."""
+
+import dataclasses
+
+import jax
+
+from mmae_jax.models import heads
+from mmae_jax.models.joint_embedding import Embedding, JointEmbedding
+from mmae_jax.objectives import parts
+from mmae_jax.types import UsageError
+
+# The heads of SimSiam, MEC and Matrix-SSL. The programs' projector ends in a
+# bias that is frozen under BatchNorm, which takes it away again: left out.
+SIAMESE_PROJECTOR = {"widths": (2048, 2048, 2048), "last_norm": "plain"}
+SIAMESE_PREDICTOR = {"widths": (512, 2048), "last_bias": True}
+
+
+def head(name, encoder, recipe, changes):
+  """A projector or predictor.
+
+  Args:
+    name: the hyperparameter that holds `changes`, for the message.
+    encoder: lends its compute type and the group size of its BatchNorm.
+    recipe: the method's keywords of `heads.MLP`.
+    changes: keywords that replace some of them, or None.
+  Returns:
+    The head, a linen module.
+  Raises:
+    ValueError: a key that a head does not have.
+  """
+  changes = dict(changes or {})
+  known = [field.name for field in dataclasses.fields(heads.MLP)]
+  known = [key for key in known if key not in ("name", "parent")]
+  for key in changes:
+    if key not in known:
+      raise ValueError(
+        f"{name} has no key {key!r}; known: {', '.join(sorted(known))}"
+      )
+  if "widths" in changes:
+    changes["widths"] = tuple(changes["widths"])
+  lent = {
+    "dtype": encoder.dtype,
+    "group_size": getattr(encoder, "group_size", 0),
+  }
+  return heads.MLP(**{**lent, **recipe, **changes})
+
+
+@dataclasses.dataclass(frozen=True)
+class Teacher:
+  """How a method keeps its teacher.
+
+  Attributes:
+    rate: step -> 1 - momentum, such as `parts.cosine_momentum(...)`.
+    before: the average moves before the teacher's pass, towards parameters
+      that this step has not updated yet (MoCo); else after the optimizer.
+    copied: starts as a copy of the student; else with weights of its own.
+  """
+
+  rate: object
+  before: bool = False
+  copied: bool = True
+
+
+class Networks:
+  """Student and teacher passes of one method, and what they leave behind."""
+
+  def __init__(self, encoder, run, *, projector, predictor=None, teacher=None):
+    """Checks that batch, groups and micro-batches go together.
+
+    Args:
+      encoder: a backbone.
+      run: facts of the run.
+      projector, predictor: heads.
+      teacher: a Teacher, or None.
+    Raises:
+      UsageError: fewer than two images, micro-batches under BatchNorm, groups
+        that do not divide the batch.
+    """
+    self.student = JointEmbedding(encoder, projector, predictor)
+    # The teacher predicts nothing.
+    self.target = JointEmbedding(encoder, projector)
+    self.teacher = teacher
+    self._run = run
+    _check_batch(self.student, run)
+
+  def init(self, key, views):
+    """(params, model_state, carry) of the student and, if any, the teacher."""
+    image = views["global"][:1, 0]
+    student_key, teacher_key = jax.random.split(key)
+    variables = dict(self.student.init(student_key, image, train=True))
+    params = variables.pop("params")
+    if self.teacher is None:
+      return params, variables, {}
+    target = dict(self.target.init(teacher_key, image, train=True))
+    own = target.pop("params")
+    kept = {name: params[name] for name in own}
+    return (
+      params,
+      variables,
+      {
+        "teacher": {
+          "params": kept if self.teacher.copied else own,
+          "model_state": target,
+        }
+      },
+    )
+
+  def embed(self, params, model_state, images, *, target=False, groups=None):
+    """One pass with the statistics of the batch.
+
+    Args:
+      params, model_state: of the student, or of the teacher.
+      images: [batch, height, width, 3].
+      target: without the predictor.
+      groups: see `norm.BatchNorm`.
+    Returns:
+      (Embedding, model_state after it).
+    """
+    module = self.target if target else self.student
+
+    def apply(images):
+      return module.apply(
+        {"params": params, **model_state},
+        images,
+        train=True,
+        groups=groups,
+        mutable=["batch_stats"],
+      )
+
+    if self.student.has_batch_norm:
+      embedding, updated = apply(images)
+      return embedding, {**model_state, **updated}
+    embedding = parts.apply(
+      lambda part: apply(part)[0],
+      images,
+      microbatches=self._run.microbatches,
+    )
+    return embedding, model_state
+
+  def per_view(self, params, model_state, views, *, target=False):
+    """The first two views one after the other, each with its own statistics.
+
+    Returns:
+      ((Embedding, Embedding), model_state): running statistics have moved
+      twice.
+    """
+    embeddings = []
+    for view in range(2):
+      embedding, model_state = self.embed(
+        params, model_state, views["global"][:, view], target=target
+      )
+      embeddings.append(embedding)
+    return tuple(embeddings), model_state
+
+  def joint(self, params, model_state, views):
+    """Both views in one batch, with common statistics; as `per_view`."""
+    # Folded image by image: the rows stay on their device.
+    images = views["global"][:, :2]
+    folded = images.reshape(-1, *images.shape[2:])
+    embedding, model_state = self.embed(params, model_state, folded)
+    pairs = [x.reshape(-1, 2, x.shape[-1]) for x in embedding]
+    return tuple(
+      Embedding(*(x[:, view] for x in pairs)) for view in range(2)
+    ), model_state
+
+  def moved(self, carry, params, step):
+    """The carry after the teacher's average has moved towards the student."""
+    teacher = carry["teacher"]
+    towards = {name: params[name] for name in teacher["params"]}
+    average = parts.ema(
+      teacher["params"],
+      jax.lax.stop_gradient(towards),
+      self.teacher.rate(step),
+    )
+    return {**carry, "teacher": {**teacher, "params": average}}
+
+  def after_update(self, params, carry, step):
+    """As `Objective.after_update`."""
+    if self.teacher is None or self.teacher.before:
+      return params, carry
+    return params, self.moved(carry, params, step)
+
+  def branches(self, key, params, state, views):
+    """As `Objective.branches`, with running statistics.
+
+    An image's features then depend on that image alone, whatever the batches
+    that the probe set is cut into. The branches are the two projections; with
+    a predictor the first is the prediction of view 1; with a teacher the
+    second is the teacher's projection of view 2. The representation that
+    evaluation reads is measured besides.
+    """
+    del key
+    variables = {"params": params, **state.model_state}
+    first, second = (
+      self.student.apply(variables, views["global"][:, i], train=False)
+      for i in range(2)
+    )
+    names = ("view_1", "view_2")
+    pair = (first.prediction, second.projection)
+    if self.student.predictor is not None:
+      names = ("prediction", "projection")
+    if self.teacher is not None:
+      teacher = state.carry["teacher"]
+      target = self.target.apply(
+        {"params": teacher["params"], **teacher["model_state"]},
+        views["global"][:, 1],
+        train=False,
+      )
+      names, pair = ("student", "teacher"), (pair[0], target.projection)
+    return {
+      **dict(zip(names, pair, strict=True)),
+      "representation": first.representation,
+    }
+
+
+def _check_batch(network, run):
+  flag = f"--config.batch_size={run.batch_size}"
+  if run.batch_size < 2:
+    raise UsageError(f"{flag}: a two-view method needs at least 2 images")
+  if run.microbatches > 1 and network.has_batch_norm:
+    raise UsageError(
+      f"--config.microbatches={run.microbatches}: this network has BatchNorm,"
+      " whose statistics are those of the whole batch; with micro-batches it"
+      " would be another network. Use --config.microbatches=1, or give groups"
+      " of rows their own statistics by --config.encoder.group_size"
+    )
+  for name in ("encoder", "projector", "predictor"):
+    group = getattr(getattr(network, name), "group_size", 0)
+    if group and run.batch_size % group:
+      key = "encoder" if name == "encoder" else f"objective.{name}"
+      raise UsageError(
+        f"--config.{key}.group_size={group}: does not divide {flag}"
+      )
