@@ -12,6 +12,8 @@ Each run is a `launch/train.py` of its own, in a folder of its own under
 stopped one continued, so the same command carries on after an interruption;
 SIGTERM and SIGINT are passed on to the runs (exit 143, 130). A run that fails
 stands in the table with its state, the others go on, and the exit code is 1.
+`--out` then has table.md, .csv and .json, and planes.png: the information
+planes of the methods over time, with the numbers in planes.csv.
 """
 
 import argparse
@@ -30,7 +32,7 @@ import sys
 import time
 
 from mmae_jax import command_line
-from mmae_jax.report import comparison
+from mmae_jax.report import comparison, planes
 from mmae_jax.types import UsageError
 
 TRAIN = Path(__file__).with_name("train.py")
@@ -289,7 +291,9 @@ def main(argv: Sequence[str] | None = None, *, train: Path = TRAIN) -> int:
     comparison.Row(run.method, run.seed, run.workdir, state)
     for run, state in states.items()
   ]
-  print(comparison.write_table(out, called, rows))
+  print(comparison.write_table(out, called, rows), flush=True)
+  if drawn := planes.write_planes(out, rows):
+    print(f"{drawn}: information planes, numbers in {out / 'planes.csv'}")
   return 0 if set(states.values()) == {"finished"} else 1
 
 

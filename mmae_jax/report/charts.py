@@ -14,7 +14,13 @@ from mmae_jax.report.quantities import (
 from mmae_jax.report.run import Run
 from mmae_jax.report.section import Section, figure, lead, panels, table
 
-_OPTIMISATION = ("learning_rate", "grad_norm", "effective_weight")
+_OPTIMISATION = (
+  "learning_rate",
+  "grad_norm",
+  "effective_weight",
+  "momentum",
+  "lambda_inverse",
+)
 _SPEED = ("images_per_second", "data_wait")
 _FEATURE = ("effective_rank", "matrix_entropy")
 _TABLE_ROWS = 6
@@ -36,7 +42,7 @@ def losses(run: Run) -> Section:
 
 
 def optimisation(run: Run) -> Section:
-  """Learning rate, gradient norm, weight of the regulariser."""
+  """Learning rate, gradient norm, and what else follows a schedule."""
   names = [name for name in _OPTIMISATION if name in run.names("train")]
   return _charts(
     run, "Optimisation", "train", names, "no learning rate was recorded"
@@ -148,16 +154,21 @@ def _charts(
   fixed = [
     name for name in names if len(values[name]) > 1 and _constant(values[name])
   ]
-  figures = _draw(run, kind, [name for name in names if name not in fixed])
-  html = panels(figure(png, alt=name) for name, png in figures.items())
+  moving = [name for name in names if name not in fixed]
+  figures = _draw(run, kind, moving)
+  known = {name: quantity(name, objective=_objective(run)) for name in names}
+  html = panels(
+    figure(png, alt=known[name].label, caption=known[name].note)
+    for name, png in zip(moving, figures.values(), strict=True)
+  )
   if fixed:
     said = ", ".join(
-      f"{quantity(name).label} {readable(values[name][0], quantity(name).unit)}"
+      f"{known[name].label} {readable(values[name][0], known[name].unit)}"
       for name in fixed
     )
     html = lead("The same at all steps: {}.", said) + html
   broken = [
-    f"{quantity(name).label} {missing:,}"
+    f"{known[name].label} {missing:,}"
     for name in names
     if (missing := int(np.isnan(values[name]).sum()))
   ]

@@ -18,7 +18,8 @@ class Column:
   """One measured quantity.
 
   Attributes:
-    name: its key in table.csv and table.json.
+    name: its key in table.csv and table.json; as in the runs' records, where
+      it is one of them.
     title: its heading in table.md.
     factor: what the value is multiplied by in table.md.
     digits: decimals in table.md.
@@ -32,9 +33,13 @@ class Column:
 
 COLUMNS = (
   Column("knn_accuracy", "k-NN, %", factor=100),
+  Column("untrained_knn_accuracy", "k-NN untrained, %", factor=100),
   Column("linear_accuracy", "linear, %", factor=100),
   Column("effective_rank", "effective rank"),
   Column("matrix_entropy", "entropy, nats", digits=3),
+  Column("sample_mutual_information_2", "mutual information, nats", digits=3),
+  Column("sample_joint_entropy_2", "joint entropy, nats", digits=3),
+  Column("effective_rank_a", "rank of branch a"),
   Column("loss", "final loss", digits=4),
   Column("images_per_second", "images/s", digits=0),
   Column("seconds", "wall time, s", digits=0),
@@ -44,6 +49,11 @@ _EVALUATED = (
   "linear_accuracy",
   "effective_rank",
   "matrix_entropy",
+)
+_PLANE = (
+  "sample_mutual_information_2",
+  "sample_joint_entropy_2",
+  "effective_rank_a",
 )
 
 
@@ -59,12 +69,18 @@ def measure(workdir) -> dict[str, float]:
   Args:
     workdir: the run's folder.
   Returns:
-    {column name: value}: the last value of each; the wall time of all
-    processes that worked on the run. A quantity that was never recorded is
-    left out.
+    {column name: value}: the last value of each, those of the branches from
+    the last point of the information plane; the untrained encoder's accuracy
+    from the evaluation before the first step; the wall time of all processes
+    that worked on the run. A quantity that was not recorded is left out.
   """
   run = read_run(workdir, config={})
   values = {name: run.series("eval", name).last for name in _EVALUATED}
+  for record in run.of("eval"):
+    if record["step"] == 0:
+      values["untrained_knn_accuracy"] = record.get("knn_accuracy")
+  for record in run.of("plane")[-1:]:
+    values |= {name: record.get(name) for name in _PLANE}
   values["loss"] = run.series("train", "loss").last
   values["images_per_second"] = typical_speed(run)
   values["seconds"] = sum(session.seconds for session in run.sessions())
@@ -164,11 +180,16 @@ def _method(
 
 
 def _facts(rows: Sequence[Row]) -> dict:
-  """The machine, and what the runs say about devices, versions and commit."""
-  headers = [read_run(row.workdir, config={}).header() for row in rows]
+  """The machine, and what the runs say about themselves and their planes."""
+  runs = [read_run(row.workdir, config={}) for row in rows]
+  headers = [run.header() for run in runs]
+  points = [record for run in runs for record in run.of("plane")[-1:]]
 
   def distinct(name):
     return list(dict.fromkeys(str(h[name]) for h in headers if name in h))
+
+  def sizes(name):
+    return sorted({point[name] for point in points if name in point})
 
   return {
     "machine": f"{os.cpu_count()} CPUs, {platform.machine()},"
@@ -176,6 +197,8 @@ def _facts(rows: Sequence[Row]) -> dict:
     "devices": distinct("devices"),
     "versions": distinct("versions"),
     "commits": distinct("commit"),
+    "plane_images": sizes("rows"),
+    "plane_dimensions": sizes("dimensions"),
   }
 
 
@@ -183,17 +206,20 @@ def _markdown(
   facts: Mapping, methods: Sequence[Mapping], unfinished: Sequence[Row]
 ) -> str:
   """The table for people, with what is needed to repeat it."""
+  columns = [c for c in COLUMNS if any(c.name in line for line in methods)]
   lines = [
-    "| method | n | " + " | ".join(c.title for c in COLUMNS) + " |",
-    "|---|---:|" + "---:|" * len(COLUMNS),
+    "| " + " | ".join(["method", "n", *(c.title for c in columns)]) + " |",
+    "|---|---:|" + "---:|" * len(columns),
   ]
   for line in methods:
     count = str(line["finished"])
     if line["finished"] < line["runs"]:
       count += f" of {line['runs']}"
-    cells = [_cell(line.get(column.name), column) for column in COLUMNS]
-    lines.append(f"| {line['method']} | {count} | " + " | ".join(cells) + " |")
+    cells = [_cell(line.get(column.name), column) for column in columns]
+    lines.append("| " + " | ".join([line["method"], count, *cells]) + " |")
   lines += ["", "Mean ± sample standard deviation over n seeds."]
+  if any(column.name in _PLANE for column in columns):
+    lines[-1] += " " + _about_the_plane(facts)
   if unfinished:
     lines += ["", "Not finished, and not in the table:", ""]
     lines += [f"- {row.workdir}: {row.state}" for row in unfinished]
@@ -205,6 +231,23 @@ def _markdown(
     f"- commit: {', '.join(facts['commits']) or 'unknown'}",
   ]
   return "\n".join(lines) + "\n"
+
+
+def _about_the_plane(facts: Mapping) -> str:
+  """What the columns of the branches are of, and when they compare."""
+  images, dimensions = (
+    " and ".join(f"{size:,}" for size in facts[name]) or "unknown"
+    for name in ("plane_images", "plane_dimensions")
+  )
+  text = (
+    "Mutual information and joint entropy are those of both branches, sample"
+    " side, order 2, and stand with branch a's effective rank for the last"
+    f" point of the information plane (images: {images}; dimensions of a"
+    f" branch: {dimensions})."
+  )
+  if max(len(facts[n]) for n in ("plane_images", "plane_dimensions")) > 1:
+    text += " They depend on both numbers: compare at equal ones."
+  return text
 
 
 def _cell(value: Mapping | None, column: Column) -> str:

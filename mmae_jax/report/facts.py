@@ -12,7 +12,7 @@ import numpy as np
 
 from mmae_jax.config import flatten
 from mmae_jax.report.charts import typical_speed
-from mmae_jax.report.quantities import method_name, readable
+from mmae_jax.report.quantities import method_name, quantity, readable
 from mmae_jax.report.run import Run
 from mmae_jax.report.section import Section, lead, table
 from mmae_jax.train.console import duration
@@ -188,7 +188,9 @@ def _tiles(run: Run) -> Iterator[Tile]:
   loss = run.series("train", "loss")
   if len(loss.steps):
     last = None if np.isnan(loss.values[-1]) else float(loss.values[-1])
-    yield Tile("Loss", readable(last, ""), _change(loss, ""))
+    method = str(run.get("objective", "name", default=""))
+    unit = quantity("loss", objective=method).unit
+    yield Tile("Loss", readable(last, unit), _change(loss, ""))
   steps = [record["step"] for record in run.records]
   if steps:
     total = run.header().get("total_steps")

@@ -22,7 +22,9 @@ def reconstructions(run: Run) -> Section:
   title = "Reconstructions"
   found = run.artifacts("reconstruction")
   if not found:
-    return Section(title, note="no reconstructions were recorded")
+    several = run.get("views", "global", "count", default=1) > 1
+    note = "the method compares views" if several else "none were recorded"
+    return Section(title, note=note)
   step, last = found[-1]
   rows = [("image", last["image"]), ("masked", last["masked"])]
   if len(found) > 1 and np.array_equal(found[0][1]["image"], last["image"]):

@@ -18,6 +18,19 @@ from mmae_jax.report.section import Section, figure, lead, panels
 
 _SIDES = ("sample", "feature")
 _MOST_SPECTRA = 11
+# What the branches of the methods are called for people.
+_BRANCHES = {
+  "prediction": "the prediction from view 1",
+  "projection": "the projection of view 2",
+  "student": "the student on view 1",
+  "teacher": "the teacher on view 2",
+}
+_RANKS = {
+  "a": ("a", BLUE),
+  "b": ("b", TEAL),
+  "once": ("a, one norm", FIRST),
+  "twice": ("a, two norms", FIRST),
+}
 _CAPTIONS = {
   "plane_sample": "Matrices of cosines between images. On the dotted line all"
   " that one branch tells is in the other too.",
@@ -31,6 +44,7 @@ _CAPTIONS = {
   "plane_er_bound": "ER's estimate, entropy less reconstruction. Its kernel"
   " smooths, so it is no certain bound of the mutual information; it cannot"
   " exceed log k (grey) for k images, and near that it tells about k.",
+  "plane_effective_rank": "Of the second moment, the mean not taken off.",
   "plane_coding_rate": "M-MAE's log-determinant of branch a.",
   "plane_mean_squared_cosine": "U-MAE's regulariser of branch a; 1 is"
   " collapse, 1 / dimension the least for many images.",
@@ -56,7 +70,10 @@ def _lead(record, spectrums):
   """How to read the section."""
   branches = "Two branches, a and b,"
   if spectrums and "names" in spectrums[-1][1]:
-    names = [str(name).replace("_", " ") for name in spectrums[-1][1]["names"]]
+    names = [
+      _BRANCHES.get(str(name), str(name).replace("_", " "))
+      for name in spectrums[-1][1]["names"]
+    ]
     branches = f"The branches a ({names[0]}) and b ({names[1]})"
   text = f"{branches} of the same images at every step"
   if "rows" in record:
@@ -112,14 +129,11 @@ def _draw(
     if side == "sample":
       lines = (("alignment", "", ORANGE),)
       yield from _curves(run, "alignment", "Alignment", lines)
+  prefix = "effective_rank_"
+  ranks = [n for n in run.names("plane") if n.startswith(prefix)]
   lines = [
-    (f"effective_rank_{name}", label, colour)
-    for name, label, colour in (
-      ("a", "a", BLUE),
-      ("b", "b", TEAL),
-      ("once", "a, one norm", FIRST),
-      ("twice", "a, two norms", FIRST),
-    )
+    (rank, *_RANKS.get(name, (name.replace("_", " "), SLATE)))
+    for rank, name in ((rank, rank.removeprefix(prefix)) for rank in ranks)
   ]
   yield from _curves(run, "effective_rank", "Effective rank", lines)
   lines = (

@@ -10,11 +10,19 @@ INK, MUTED, GRID, FIRST = "#1b2430", "#697586", "#e6e9ee", "#9aa5b4"
 
 
 class Quantity(NamedTuple):
-  """A name for people, the unit ("" has none, "%" is a share), a colour."""
+  """What people read: a name, a unit, a colour, how to read it.
+
+  Attributes:
+    label: the name.
+    unit: "" is none, "%" a share.
+    colour: of its line.
+    note: stands below its figure; may be empty.
+  """
 
   label: str
   unit: str
   colour: str
+  note: str = ""
 
 
 QUANTITIES: Mapping[str, Quantity] = {
@@ -23,6 +31,26 @@ QUANTITIES: Mapping[str, Quantity] = {
   "regulariser": Quantity("Regulariser", "", ORANGE),
   "weighted_regulariser": Quantity("Weighted regulariser", "", ORANGE),
   "effective_weight": Quantity("Weight of the regulariser", "", ORANGE),
+  "invariance": Quantity("Invariance", "", TEAL),
+  "variance": Quantity("Variance", "", ORANGE),
+  "covariance": Quantity("Covariance", "", PURPLE),
+  "on_diagonal": Quantity("On the diagonal", "", TEAL),
+  "off_diagonal": Quantity("Off the diagonal", "", ORANGE),
+  "attraction": Quantity("Attraction", "", TEAL),
+  "repulsion": Quantity("Repulsion", "", ORANGE),
+  "alignment": Quantity("Alignment", "", TEAL),
+  "uniformity": Quantity("Uniformity", "", ORANGE),
+  "embedding_std": Quantity(
+    "Spread of the embeddings",
+    "",
+    ROSE,
+    "Standard deviation of unit rows times the root of their dimension: 0 is"
+    " collapse, about 1 the sphere filled evenly.",
+  ),
+  "momentum": Quantity(
+    "Teacher's momentum", "", SLATE, "1 leaves the teacher as it is."
+  ),
+  "lambda_inverse": Quantity("Lambda inverse", "", ORANGE),
   "grad_norm": Quantity("Gradient norm", "", SLATE),
   "learning_rate": Quantity("Learning rate", "", SLATE),
   "probe_loss": Quantity("Online probe loss", "nats", BLUE),
@@ -35,9 +63,34 @@ QUANTITIES: Mapping[str, Quantity] = {
   "data_wait": Quantity("Waiting for data", "%", ORANGE),
 }
 
-# Only here is the regulariser an information quantity with a unit.
-_IN_NATS = {"mmae": ("regulariser", "weighted_regulariser")}
-_METHODS = {"mae": "MAE", "umae": "U-MAE", "mmae": "M-MAE"}
+# Only here are they information quantities with a unit.
+_IN_NATS = {
+  "mmae": ("regulariser", "weighted_regulariser"),
+  "simclr": ("loss",),
+  "moco_v2": ("loss",),
+  "moco_v3": ("loss",),
+}
+# Terms that are recorded without the weight they have in the loss.
+_UNWEIGHTED = {
+  "barlow_twins": ("off_diagonal",),
+  "vicreg": ("invariance", "variance", "covariance"),
+  "matrix_ssl": ("alignment", "uniformity"),
+}
+_METHODS = {
+  "mae": "MAE",
+  "umae": "U-MAE",
+  "mmae": "M-MAE",
+  "barlow_twins": "Barlow Twins",
+  "spectral_contrastive": "Spectral contrastive",
+  "simclr": "SimCLR",
+  "vicreg": "VICReg",
+  "simsiam": "SimSiam",
+  "byol": "BYOL",
+  "moco_v2": "MoCo v2",
+  "moco_v3": "MoCo v3",
+  "mec": "MEC",
+  "matrix_ssl": "Matrix-SSL",
+}
 
 
 def quantity(name: str, *, objective: str = "") -> Quantity:
@@ -45,9 +98,9 @@ def quantity(name: str, *, objective: str = "") -> Quantity:
 
   Args:
     name: the key in metrics.jsonl.
-    objective: the method's name, which settles some units.
+    objective: the method's name, which settles some units and notes.
   Returns:
-    Label, unit and colour.
+    The Quantity.
   """
   known = QUANTITIES.get(name)
   if known is None:
@@ -56,6 +109,8 @@ def quantity(name: str, *, objective: str = "") -> Quantity:
     return Quantity(label[:1].upper() + label[1:], unit, SLATE)
   if name in _IN_NATS.get(objective, ()):
     return known._replace(unit="nats")
+  if name in _UNWEIGHTED.get(objective, ()):
+    return known._replace(note="Without its weight.")
   return known
 
 

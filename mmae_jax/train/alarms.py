@@ -33,10 +33,16 @@ _FEWEST_STEPS = 32
 # the spread of a very even series is no scale for a spike.
 _LEAST_SPREAD = 0.01
 
+# By the names of the terms: `weight` alone may be that of the whole loss.
+_SPREADING = (
+  "more weight for the term that spreads the features, where the method has one"
+  " (in --config.objective: weight of U-MAE and M-MAE, off_diagonal_weight of"
+  " Barlow Twins, variance and covariance of VICReg, uniformity of Matrix-SSL)"
+)
 _COLLAPSE = (
-  "the feature hardly depends on the image any more: a constant meets the loss",
-  "a lower --config.optimizer.base_learning_rate; more weight for the term that"
-  " spreads the features (--config.objective.weight, where the method has it)",
+  "the feature hardly depends on the image any more: a constant meets the loss,"
+  " or steps were too large",
+  f"a lower --config.optimizer.base_learning_rate; {_SPREADING}",
 )
 _SPIKE_ADVICE = (
   "--config.optimizer.clip_norm=1, a lower"
@@ -48,9 +54,7 @@ _TEXTS = {
   "collapse": _COLLAPSE,
   "dimensional_collapse": (
     "the features have fallen back into few directions",
-    "more weight for the term that spreads the features"
-    " (--config.objective.weight, where the method has it); a lower"
-    " --config.optimizer.base_learning_rate",
+    f"{_SPREADING}; a lower --config.optimizer.base_learning_rate",
   ),
   "dead_features": (
     "dimensions that are the same for every image: switched off by large steps"

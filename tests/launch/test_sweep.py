@@ -44,7 +44,13 @@ if "slow" in flags["config"] and first:
   time.sleep(60)
 for step in (1, 2):
   record("train", step, loss=1.0 / step + seed, images_per_second=100.0)
+record("eval", 0, knn_accuracy=0.25)
 record("eval", 1, knn_accuracy=0.5)
+if "plane" in flags["config"]:
+  for step in (0, 2):
+    values = dict(sample_joint_entropy_2=1.5, effective_rank_a=3.0, rows=64)
+    values["sample_mutual_information_2"] = step + seed / 8
+    record("plane", step, epoch=step / 2, dimensions=seed + 8, **values)
 record("eval", 2, knn_accuracy=0.9 + seed / 100, effective_rank=3.0)
 record("end", 2, status="finished", seconds=2.0)
 """
@@ -65,7 +71,7 @@ def folder(root, tmp_path, monkeypatch):
   """A folder with configs, the pretended program and `sweep`."""
   (tmp_path / "train.py").write_text(FAKE_TRAIN)
   (tmp_path / "configs").mkdir()
-  for name in ("good", "other", "slow", "broken"):
+  for name in ("good", "other", "plane", "slow", "broken"):
     (tmp_path / "configs" / f"{name}.py").write_text("")
   monkeypatch.chdir(tmp_path)
   module = load(root)
@@ -114,10 +120,26 @@ def test_product_and_table(folder, capsys):
   assert "linear_accuracy" not in line
   assert result["commits"] == ["abc"]
   assert result["command"].startswith("python launch/sweep.py --configs=")
-  assert "| good | 3 | 91.67 ± 2.08 | – | 3.00 ± 0.00 |" in printed
+  assert "| good | 3 | 91.67 ± 2.08 | 25.00 ± 0.00 | 3.00 ± 0.00 |" in printed
+  assert "linear" not in printed and "planes.png" not in printed
   with open(path / "out/table.csv") as file:
     rows = list(csv.DictReader(file))
   assert [row["seed"] for row in rows] == ["0", "1", "4"] * 2
+
+
+def test_the_information_plane_is_told_and_drawn(folder, capsys):
+  path, sweep = folder
+  flags = ("--configs=configs/good.py,configs/plane.py", "--seeds=0,1")
+  assert sweep(*flags, "--out=out") == 0
+  printed = capsys.readouterr().out
+  assert "out/planes.png: information planes" in printed
+  assert "out/planes.csv" in printed
+  assert (path / "out/planes.png").read_bytes().startswith(b"\x89PNG")
+  _, line = table(path / "out")["methods"]
+  assert line["sample_mutual_information_2"]["mean"] == pytest.approx(2.0625)
+  assert "| 2.062 ± 0.088 | 1.500 ± 0.000 | 3.00 ± 0.00 |" in printed
+  assert "dimensions of a branch: 8 and 9" in printed
+  assert "compare at equal ones" in printed
 
 
 def test_values_of_one_config_alone(folder):
@@ -146,7 +168,7 @@ def test_a_single_seed_has_no_spread(folder):
   path, sweep = folder
   assert sweep("--configs=configs/good.py", "--seeds=3", "--out=out") == 0
   assert (
-    "| good | 1 | 93.00 | – | 3.00 |" in (path / "out/table.md").read_text()
+    "| good | 1 | 93.00 | 25.00 | 3.00 |" in (path / "out/table.md").read_text()
   )
 
 

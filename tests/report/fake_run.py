@@ -97,9 +97,22 @@ def plane_values(share: float) -> dict:
   }
 
 
-def write_plane(metrics, workdir, step: int, share: float, *, epoch=None):
+def write_plane(
+  metrics,
+  workdir,
+  step: int,
+  share: float,
+  *,
+  epoch=None,
+  names=("first_mask", "second_mask"),
+  other="once",
+):
   """A point of the information plane and its spectra."""
-  metrics.record("plane", step, plane_values(share), epoch=epoch)
+  values = {
+    name.replace("_once", f"_{other}"): value
+    for name, value in plane_values(share).items()
+  }
+  metrics.record("plane", step, values, epoch=epoch)
   folder = workdir / "artifacts"
   folder.mkdir(exist_ok=True)
   values = np.exp(-np.arange(64) / (1 + 6 * share))
@@ -108,7 +121,7 @@ def write_plane(metrics, workdir, step: int, share: float, *, epoch=None):
     folder / f"plane-{step}.npz",
     eigenvalues_a=values,
     eigenvalues_b=values,
-    names=np.array(["first_mask", "second_mask"]),
+    names=np.array(names),
   )
 
 
@@ -188,4 +201,41 @@ def make_run(
   if artifacts:
     for step in (0, total):
       write_artifacts(workdir, step, labelled=labelled)
+  return workdir
+
+
+def make_two_view(folder, objective: str, names, values):
+  """Writes a run of a method that compares two views; returns its workdir.
+
+  Args:
+    folder: where it is put.
+    objective: the method.
+    names: of its branches.
+    values: share of the run -> what its training records besides.
+  """
+  workdir = folder / objective
+  workdir.mkdir()
+  config = json.loads(json.dumps(CONFIG))
+  config["objective"] = {"name": objective}
+  config["views"]["global"]["count"] = 2
+  (workdir / "config.json").write_text(json.dumps(config))
+  with Metrics(
+    workdir, total_steps=8, tensorboard=False, terminal=False
+  ) as metrics:
+    metrics.start(0, **HEADER)
+    for step in range(0, 9, 2):
+      share = step / 8
+      if step:
+        common = {"loss": 4 - share, "learning_rate": 0.1, "grad_norm": 1.0}
+        metrics.train(step, {**common, **values(share)}, epoch=step)
+      write_plane(
+        metrics,
+        workdir,
+        step,
+        share,
+        epoch=step,
+        names=names,
+        other="representation",
+      )
+    metrics.end(8, status="finished", seconds=1.0)
   return workdir
