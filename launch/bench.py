@@ -2,7 +2,11 @@
 
 --suite=step    one training step on random images; with the extra `torch`
                 Hugging Face's ViTMAEForPreTraining of the same sizes, batch,
-                precision and optimizer takes turns with ours in this process
+                precision and optimizer takes turns with ours in this process.
+                With --objective=two_view, or one such method: the network
+                forward and backward on both views once, each loss alone on
+                outputs of its recipe's width, Matrix-SSL's also by the authors'
+                [dim, dim] matrices, and the photometry, as shares of the step
 --suite=input   images/s of the input pipeline: small PNGs, 500 x 375 JPEGs, and
                 the photometry of published recipes on the device
 --suite=information
@@ -12,6 +16,8 @@
 
 python launch/bench.py --suite=step --size=b16 --batch=16
 python launch/bench.py --suite=step --size=l16 --batch=256 --dtype=bfloat16
+python launch/bench.py --suite=step --objective=two_view --batch=64 --rounds=2
+python launch/bench.py --suite=step --objective=simsiam --size=s16 --batch=256
 python launch/bench.py --suite=information --out=runs/information.json
 """
 
@@ -22,6 +28,12 @@ import pathlib
 import sys
 
 from mmae_jax import command_line
+
+MASKED = ("mae", "umae", "mmae")
+TWO_VIEW = (
+  *("barlow_twins", "byol", "matrix_ssl", "mec", "moco_v2", "moco_v3"),
+  *("simclr", "simsiam", "spectral_contrastive", "vicreg"),
+)
 
 # PyTorch lives in the same process: neither may take all the memory at once.
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
@@ -42,11 +54,15 @@ def parser():
   step = p.add_argument_group("step, and the step that information is part of")
   step.add_argument(
     "--size",
-    default="b16",
-    choices=["digits", "ti8", "s16", "b16", "l16", "h14"],
+    default="",
+    choices=["digits", "ti8", "s16", "b16", "l16", "h14", "r50"],
+    help="b16; of two-view methods r50 (ResNet-50, the default), s16 or digits",
   )
   step.add_argument(
-    "--objective", default="mae", choices=["mae", "umae", "mmae"]
+    "--objective",
+    default="mae",
+    choices=[*MASKED, "two_view", *TWO_VIEW],
+    help="two_view: all that follow",
   )
   step.add_argument("--batch", type=int, default=16, help="global batch")
   step.add_argument(
@@ -56,7 +72,10 @@ def parser():
   step.add_argument("--microbatches", type=int, default=1)
   step.add_argument("--rounds", type=int, default=5, help="turns of each")
   step.add_argument(
-    "--steps", type=int, default=0, help="of a turn; 0: 1 on a CPU, else 10"
+    "--steps",
+    type=int,
+    default=0,
+    help="of a turn; 0: 1 on a CPU, else 10; of two views as the call is short",
   )
   step.add_argument("--no_torch", action="store_true")
   step.add_argument(
@@ -100,12 +119,32 @@ def parser():
   return p
 
 
+def _suite(arguments):
+  """Name of the suite; fills in the size that goes with the objective."""
+  from mmae_jax.types import UsageError
+
+  masked = arguments.objective in MASKED
+  arguments.size = arguments.size or ("b16" if masked else "r50")
+  if masked and arguments.size == "r50":
+    raise UsageError(
+      f"--size=r50: --objective={arguments.objective} masks patches of a ViT"
+    )
+  if masked or arguments.suite == "input":
+    return arguments.suite
+  if arguments.suite == "information":
+    raise UsageError(
+      f"--objective={arguments.objective}: of --suite=step alone; the step of"
+      f" --suite=information is one of {', '.join(MASKED)}"
+    )
+  return "two_view"
+
+
 def main(argv=None) -> None:
   arguments = parser().parse_args(argv)
   from mmae_jax.types import UsageError
 
   try:
-    suite = importlib.import_module(f"bench_{arguments.suite}")
+    suite = importlib.import_module(f"bench_{_suite(arguments)}")
     if arguments.out:  # before the minutes that it takes
       pathlib.Path(arguments.out).parent.mkdir(parents=True, exist_ok=True)
     result = suite.measure(arguments)

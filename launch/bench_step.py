@@ -16,6 +16,10 @@ from mmae_jax.types import RunInfo, UsageError
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[1] / "configs"
 OURS, THEIRS = "mmae_jax", "Hugging Face"
+NO_TORCH = (
+  "no baseline: PyTorch with transformers (extra `torch`) is not installed for"
+  " this device"
+)
 
 
 def measure(arguments) -> dict:
@@ -151,28 +155,37 @@ def show(result: dict) -> None:
       f" {ratio['max']:.2f})"
     )
   elif not setting["no_torch"]:
-    console.print(
-      "no baseline: PyTorch with transformers (extra `torch`) is not installed"
-      " for this device"
-    )
+    console.print(NO_TORCH)
 
 
 def recipe(arguments):
   """The papers' recipe of that size, with what the command line says."""
-  path = CONFIGS / f"{arguments.objective}.py"
-  spec = importlib.util.spec_from_file_location(path.stem, path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
   size = arguments.size
-  config = module.get_config(None if size == "digits" else f"vit_{size}")
-  for flag in ("batch", "microbatches", "rounds"):
-    if getattr(arguments, flag) < 1:
-      raise UsageError(f"--{flag}={getattr(arguments, flag)}: at least 1")
+  config = config_module(arguments.objective).get_config(
+    None if size == "digits" else f"vit_{size}"
+  )
+  check_numbers(arguments)
   config.batch_size = arguments.batch
   config.microbatches = arguments.microbatches
   config.encoder.dtype = arguments.dtype
   config.encoder.remat = arguments.remat
   return config
+
+
+def config_module(name):
+  """The file configs/NAME.py as a module."""
+  path = CONFIGS / f"{name}.py"
+  spec = importlib.util.spec_from_file_location(path.stem, path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module
+
+
+def check_numbers(arguments):
+  """Raises UsageError for a number of images, parts or rounds below 1."""
+  for flag in ("batch", "microbatches", "rounds"):
+    if getattr(arguments, flag) < 1:
+      raise UsageError(f"--{flag}={getattr(arguments, flag)}: at least 1")
 
 
 def has_torch(*modules):

@@ -80,6 +80,137 @@ def step(config, compile_flag):
   }
 
 
+def two_view(config, compile_flag):
+  """(run, report): SimSiam forward and backward on both views."""
+  import jax
+  import torch
+  import transformers
+
+  on_gpu = jax.default_backend() == "gpu"
+  device = "cuda" if on_gpu else "cpu"
+  low = config.encoder.dtype == "bfloat16"
+  compiled = compile_flag == "on" or (compile_flag == "auto" and on_gpu)
+  torch.backends.cuda.matmul.allow_tf32 = True
+  torch.backends.cudnn.allow_tf32 = True
+  torch.backends.cudnn.benchmark = True  # picks the fastest convolutions
+  size = config.views["global"].size
+  backbone, represent, width = _backbone(config.encoder, size)
+  if config.encoder.remat:
+    backbone.gradient_checkpointing_enable()
+  objective = config.objective
+  projector = _head(width, objective.projector.widths)
+  projector.append(
+    torch.nn.BatchNorm1d(projector[-1].out_features, affine=False)
+  )
+  predictor = _head(
+    objective.projector.widths[-1], objective.predictor.widths, last_bias=True
+  )
+  network = torch.nn.ModuleList([backbone, projector, predictor])
+  # Where cuDNN has its fastest convolutions.
+  network = network.to(device, memory_format=torch.channels_last).train()
+
+  def loss(first, second):
+    z1, z2 = (projector(represent(backbone, x)) for x in (first, second))
+    p1, p2 = predictor(z1), predictor(z2)
+    return -(_cosine(p1, z2) + _cosine(p2, z1)) / 2
+
+  forward = torch.compile(loss) if compiled else loss
+  views = [
+    torch.randn(config.batch_size, 3, size, size, device=device).contiguous(
+      memory_format=torch.channels_last
+    )
+    for _ in range(2)
+  ]
+
+  def run(steps):
+    for _ in range(steps):
+      network.zero_grad(set_to_none=True)
+      with torch.autocast(device, dtype=torch.bfloat16, enabled=low):
+        value = forward(*views)
+      value.backward()
+    return value.item()  # waits for the device
+
+  def used():
+    return torch.cuda.max_memory_allocated() if on_gpu else None
+
+  return run, {
+    "temporary_bytes": used,
+    "flops": None,
+    "how": (
+      f"the same by {type(backbone).__name__}, transformers"
+      f" {transformers.__version__}, PyTorch {torch.__version__},"
+      f" {'torch.compile' if compiled else 'eager'}, channels last,"
+      f" {'autocast bfloat16' if low else 'float32'}, TF32 allowed; memory is"
+      " all that was allocated"
+    ),
+  }
+
+
+def _backbone(encoder, size):
+  """(module, (module, images) -> features, width of a feature)."""
+  import torch
+  import transformers
+
+  if encoder.name == "vit":
+    module = transformers.ViTModel(
+      transformers.ViTConfig(
+        hidden_size=encoder.width,
+        num_hidden_layers=encoder.depth,
+        num_attention_heads=encoder.heads,
+        intermediate_size=int(encoder.width * encoder.mlp_ratio),
+        image_size=size,
+        patch_size=encoder.patch_size,
+        layer_norm_eps=1e-6,
+        attn_implementation="sdpa",
+      ),
+      add_pooling_layer=False,
+    )
+    return module, lambda m, x: m(x).last_hidden_state[:, 0], encoder.width
+  from mmae_jax.models import resnet
+
+  counts, bottleneck = resnet.STAGES[encoder.depth]
+  first = int(64 * encoder.width_multiplier)
+  widths = [first * 2**i * (4 if bottleneck else 1) for i in range(4)]
+  module = transformers.ResNetModel(
+    transformers.ResNetConfig(
+      embedding_size=first,
+      hidden_sizes=widths,
+      depths=counts,
+      layer_type="bottleneck" if bottleneck else "basic",
+    )
+  )
+  if encoder.stem == "small":
+    module.embedder.embedder.convolution = torch.nn.Conv2d(
+      3, first, 3, padding=1, bias=False
+    )
+    module.embedder.pooler = torch.nn.Identity()
+  return module, lambda m, x: m(x).pooler_output.flatten(1), widths[-1]
+
+
+def _head(width, widths, last_bias=False):
+  """Linear layers, between them BatchNorm and ReLU."""
+  import torch
+
+  layers = []
+  for out in widths[:-1]:
+    layers += [
+      torch.nn.Linear(width, out, bias=False),
+      torch.nn.BatchNorm1d(out),
+      torch.nn.ReLU(),
+    ]
+    width = out
+  layers.append(torch.nn.Linear(width, widths[-1], bias=last_bias))
+  return torch.nn.Sequential(*layers)
+
+
+def _cosine(prediction, projection):
+  import torch
+
+  return torch.nn.functional.cosine_similarity(
+    prediction.float(), projection.detach().float()
+  ).mean()
+
+
 # --- The suite `information` -------------------------------------------------
 def runner(function, arrays, *, learned, backward):
   """() -> value: calls `function` on tensors, with its gradient if asked.

@@ -5,6 +5,7 @@ Also the same config in this process, where no signal is involved.
 
 import os
 from pathlib import Path
+import re
 import subprocess
 import sys
 
@@ -12,7 +13,7 @@ import jax
 import numpy as np
 import tiny
 
-from mmae_jax.train import checkpoint, digests
+from mmae_jax.train import checkpoint, digests, state as state_lib
 from mmae_jax.train.metrics import read_metrics
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -23,6 +24,7 @@ MARK = "### here"
 def config(**changes):
   """configs/mmae.py, shrunk: 22 steps of 64 images; keys as dotted names."""
   c = tiny.shrink(tiny.load_config("mmae"))
+  c.encoder.depth = 1  # the loop is tested here, not the network
   c.logging.tensorboard = False
   c.logging.log_every_steps = 1
   c.plane.every = 0.0
@@ -37,27 +39,46 @@ def config(**changes):
   return c
 
 
-def command(workdir, *hooks, **changes):
-  """The command line that runs `config(**changes)` in a folder."""
+def on_one_device(patch):
+  """Runs of this process take one of its devices: compiled, saved sooner."""
+  one = state_lib.make_mesh(devices=jax.devices()[:1])
+  patch.setattr(state_lib, "make_mesh", lambda **mesh: one)
+
+
+def flags(workdir, **changes):
+  """What launch/train.py is given to run `config(**changes)` in a folder."""
   from mmae_jax import config as config_lib
 
   base = config_lib.flatten(tiny.load_config("mmae"))
   keys = config_lib.flatten(config(**changes))
   given = [f"--config.{k}={v}" for k, v in keys.items() if v != base[k]]
   return [
-    *(sys.executable, str(DRIVER), *hooks, "--"),
-    *(f"--config={ROOT / 'configs' / 'mmae.py'}", f"--workdir={workdir}"),
+    f"--config={ROOT / 'configs' / 'mmae.py'}",
+    f"--workdir={workdir}",
     *given,
   ]
 
 
-def start(workdir, *hooks, devices=1, env=None, arguments=(), **changes):
-  """A running process, in a process group of its own."""
+def command(workdir, *hooks, **changes):
+  """The command line that runs `config(**changes)` in a folder."""
+  hooked = [sys.executable, str(DRIVER), *hooks, "--"]
+  return hooked + flags(workdir, **changes)
+
+
+def start(
+  workdir, *hooks, devices=1, plain=False, env=None, arguments=(), **changes
+):
+  """A running process, in a process group of its own.
+
+  Its programs are compiled as a user's are; `plain`: as conftest.py says.
+  """
+  xla = f"--xla_force_host_platform_device_count={devices}"
+  if plain:
+    count = xla.partition("=")[0]
+    xla = re.sub(rf"{count}=\d+", xla, os.environ["XLA_FLAGS"])
   return subprocess.Popen(
     [*command(workdir, *hooks, **changes), *arguments],
-    env=os.environ
-    | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
-    | (env or {}),
+    env=os.environ | {"XLA_FLAGS": xla} | (env or {}),
     stdin=subprocess.PIPE,
     stdout=subprocess.PIPE,
     stderr=subprocess.STDOUT,

@@ -44,7 +44,7 @@ def shrink(config):
     config.encoder.group_size = 0
   else:
     config.encoder.width = 8
-    config.encoder.depth = 3
+    config.encoder.depth = 1
     config.encoder.heads = 2
   for name in ("projector", "predictor"):
     if name in config.objective:
@@ -119,7 +119,16 @@ def record_gradients():
 class Run:
   """A compiled step of a config on some devices, and its state."""
 
-  def __init__(self, config, *, devices=1, fsdp=1, microbatches=1, probe=True):
+  def __init__(
+    self,
+    config,
+    *,
+    devices=1,
+    fsdp=1,
+    microbatches=1,
+    probe=True,
+    compiled=True,
+  ):
     self.mesh = state_lib.make_mesh(fsdp=fsdp, devices=jax.devices()[:devices])
     info = RunInfo(20, 5, 320, config.batch_size, microbatches)
     encoder = build_encoder(config.encoder, config.views["global"].size)
@@ -145,6 +154,9 @@ class Run:
         ),
         self.state,
       )
+    self.config = config
+    if not compiled:
+      return
     self.step = step_lib.compile_step(
       functools.partial(
         step_lib.train_step,
@@ -158,7 +170,6 @@ class Run:
       self.mesh,
       self.shardings,
     )
-    self.config = config
 
   def train(self, steps, *, first=0):
     """Runs steps on batches `first`, ...: a list of metrics as floats."""

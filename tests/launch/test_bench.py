@@ -13,8 +13,8 @@ def bench(root, monkeypatch):
   monkeypatch.syspath_prepend(str(root / "launch"))
   monkeypatch.setenv("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
   yield importlib.import_module("bench")
-  for name in ("bench", "bench_step", "bench_input", "bench_torch"):
-    sys.modules.pop(name, None)
+  for name in [n for n in sys.modules if n.partition("_")[0] == "bench"]:
+    sys.modules.pop(name)
 
 
 TINY = ["--suite=step", "--size=digits", "--batch=8", "--rounds=2", "--steps=1"]
@@ -49,6 +49,33 @@ def test_step_beside_pytorch(bench, tmp_path, capsys):
   assert "times as fast as Hugging Face" in capsys.readouterr().out
 
 
+VIEWS = ["--suite=step", "--size=digits", "--batch=8", "--rounds=2"]
+
+
+def test_two_views_beside_pytorch(bench, tmp_path, capsys):
+  pytest.importorskip("torch")
+  pytest.importorskip("transformers")
+  out = tmp_path / "bench.json"
+  bench.main([*VIEWS, "--objective=two_view", f"--out={out}"])
+  result = json.loads(out.read_text())
+  ours = result["network"]["mmae_jax"]
+  assert len(ours["seconds"]) == 2 and ours["temporary_bytes"] > 0
+  assert result["ratio"]["min"] > 0
+  losses = {row["method"]: row for row in result["losses"]}
+  assert losses.keys() == {*bench.TWO_VIEW, "matrix_ssl, dense"}
+  for row in (*losses.values(), *result["photometry"]):
+    own = row["seconds_median"]
+    share = own / (own + ours["seconds_median"])
+    assert row["share_of_step"] == pytest.approx(share)
+  # Products of [8, 8] and of [256, 256], and a queue of 1024 rows.
+  lean, dense = losses["matrix_ssl"], losses["matrix_ssl, dense"]
+  assert 100 * lean["flops"] < dense["flops"]
+  assert losses["moco_v2"]["flops"] > 2 * 2 * 8 * 1024 * 128
+  printed = capsys.readouterr().out
+  assert "Above 10% of the step" in printed
+  assert "mmae_jax is" in printed and "matrix_ssl is" in printed
+
+
 def test_input(bench, tmp_path, monkeypatch, capsys):
   suite = importlib.import_module("bench_input")
   kinds = {
@@ -79,6 +106,12 @@ def test_input(bench, tmp_path, monkeypatch, capsys):
     (["--suite=input", "--threads=0"], "--threads=0"),
     (["--suite=input", "--workers=a"], "--workers=a"),
     (["--suite=speed"], "speed"),
+    ([*VIEWS, "--objective=simclr", "--batch=1"], "--config.batch_size=1"),
+    ([*VIEWS, "--objective=moco_v2", "--batch=9"], "queue_size=1024"),
+    ([*VIEWS, "--objective=mec", "--microbatches=2"], "--microbatches=2"),
+    ([*VIEWS, "--objective=mec", "--size=l16"], "--size=l16"),
+    ([*VIEWS, "--objective=mae", "--size=r50"], "--size=r50"),
+    (["--suite=information", "--objective=mec"], "--objective=mec"),
   ],
 )
 def test_refuses(bench, argv, message):

@@ -282,8 +282,7 @@ def constant_from_12(monkeypatch):
     return dataclasses.replace(select(*args), after_update=collapse)
 
   monkeypatch.setattr(loop.objectives, "select", selected)
-  one = loop.state_lib.make_mesh(devices=jax.devices()[:1])  # compiles faster
-  monkeypatch.setattr(loop.state_lib, "make_mesh", lambda **_: one)
+  runs.on_one_device(monkeypatch)
   # The information plane is enough to see it.
   monkeypatch.setattr(diagnostics.Diagnostics, "evaluate", lambda *a, **k: {})
 

@@ -6,6 +6,7 @@ import shutil
 
 import jax
 import numpy as np
+from programs import refused
 import pytest
 
 from mmae_jax.train import checkpoint, diagnostics, digests, loop
@@ -21,7 +22,9 @@ def steps(workdir):
   return digests.steps(workdir / "checkpoints")
 
 
-def without_evaluations(patch):
+def quickly(patch):
+  """Leaves evaluations and reports out, and all devices but one."""
+  runs.on_one_device(patch)
   for name, value in (("evaluate", {}), ("report", None)):
     patch.setattr(
       diagnostics.Diagnostics, name, lambda *a, value=value, **k: value
@@ -29,9 +32,8 @@ def without_evaluations(patch):
 
 
 @pytest.fixture(autouse=True)
-def blind(monkeypatch):
-  """Leaves evaluations and reports out."""
-  without_evaluations(monkeypatch)
+def quick(monkeypatch):
+  quickly(monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +41,7 @@ def whole(tmp_path_factory):
   """A finished run with checkpoints 5, 10, 15, 20, 22."""
   workdir = tmp_path_factory.mktemp("whole") / "run"
   with pytest.MonkeyPatch.context() as patch:
-    without_evaluations(patch)
+    quickly(patch)
     train(workdir)
   return workdir
 
@@ -155,14 +157,11 @@ def test_a_state_that_is_not_finite_is_never_written(
 
 
 def test_a_huge_learning_rate_ends_with_1_and_a_message(tmp_path):
-  process = runs.start(
-    tmp_path, "blind", **{"optimizer.base_learning_rate": 1e30}
-  )
-  code, said = runs.finish(process)
-  assert code == 1, said
+  flags = runs.flags(tmp_path, **{"optimizer.base_learning_rate": 1e30})
+  said = refused(*flags)
   assert "not finite" in said or "the update was not" in said
   assert "last good checkpoint: " in said
-  assert "no bad state was written" in said and "Traceback" not in said
+  assert "no bad state was written" in said
   for step in steps(tmp_path):
     for leaf in runs.leaves(tmp_path, step).values():
       if leaf.dtype.kind == "f":

@@ -22,9 +22,10 @@ STEPS = [0, 5, 10, 15, 20, 22]
 
 
 @pytest.fixture(autouse=True, scope="module")
-def blind():
-  """Leaves evaluations and reports out."""
+def quick():
+  """Leaves evaluations and reports out, and all devices but one."""
   with pytest.MonkeyPatch.context() as patch:
+    runs.on_one_device(patch)
     of = "mmae_jax.train.diagnostics.Diagnostics"
     patch.setattr(f"{of}.evaluate", lambda *a, **k: {})
     patch.setattr(f"{of}.report", lambda *a, **k: None)

@@ -26,6 +26,7 @@ def start(workdir, *hooks, count=2, first_arguments=(), **changes):
       workdir,
       *hooks,
       devices=8 // count,
+      plain=True,
       env={
         "JAX_COORDINATOR_ADDRESS": f"localhost:{port}",
         "JAX_NUM_PROCESSES": str(count),
@@ -51,7 +52,9 @@ def finish(processes, *, seconds=90):
 def alone(tmp_path_factory):
   """The same run by one process with eight devices."""
   workdir = tmp_path_factory.mktemp("alone") / "run"
-  code, said = runs.finish(runs.start(workdir, devices=8, **CHANGES))
+  code, said = runs.finish(
+    runs.start(workdir, devices=8, plain=True, **CHANGES)
+  )
   assert code == 0, said
   return workdir
 
@@ -106,7 +109,9 @@ def test_one_process_continues_what_two_began(alone, tmp_path):
   for code, said in finish(processes):
     assert code != 0, said
   assert digests.steps(tmp_path / "checkpoints") == [5]
-  code, said = runs.finish(runs.start(tmp_path, "blind", devices=2, **CHANGES))
+  code, said = runs.finish(
+    runs.start(tmp_path, "blind", devices=2, plain=True, **CHANGES)
+  )
   assert code == 0, said
   got, expected = runs.losses(tmp_path), runs.losses(alone)
   np.testing.assert_allclose(

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import tiny
 
-from mmae_jax import objectives
-from mmae_jax.train import state as state_lib
+from mmae_jax import config as config_lib, objectives
+from mmae_jax.evaluate import information
+from mmae_jax.train import alarms, checkpoint, state as state_lib
 
 LAYOUTS = {
   "8 devices": {"devices": 8},
@@ -33,6 +34,19 @@ CASES = [
 SAMPLE_SIDE = ("moco_v2", "moco_v3", "simclr")
 
 
+@pytest.fixture
+def users_code(monkeypatch):
+  """Compiles steps as users do: conftest.py has the machine code left plain."""
+  compile_ = jax.stages.Lowered.compile
+  options = {
+    "xla_backend_optimization_level": 3,
+    "xla_cpu_use_fusion_emitters": True,
+  }
+  monkeypatch.setattr(
+    jax.stages.Lowered, "compile", lambda lowered: compile_(lowered, options)
+  )
+
+
 @pytest.fixture(scope="module")
 def reference():
   """Six steps of each objective on one device, done once."""
@@ -49,24 +63,46 @@ def reference():
   return get
 
 
-def compare(run, reference, *, value, gradient, trajectory):
+def compare(run, reference, *, value, gradient, trajectory, folder=None):
+  """Compares six steps; in `folder` the run stops and resumes after two."""
   _, metrics, grad = reference
   got = run.train(1)
   assert tiny.gradient_error(run.gradient, grad) < gradient
   np.testing.assert_allclose(got[0]["loss"], metrics[0]["loss"], rtol=value)
-  got += run.train(5, first=1)
+  got += run.train(1, first=1)
+  if folder:
+    checkpoints = checkpoint.Checkpoints(folder, keep=1)
+    checkpoints.save(run.state, run.config, 2)
+    checkpoints.wait()
+  went_on = run.train(4, first=2)
+  if folder:
+    end = run.state
+    run.state = checkpoints.restore(2, end, run.shardings)
+    checkpoints.close()
+    assert run.train(4, first=2) == went_on
+    keyless = lambda state: jax.device_get(state.replace(key=None))
+    jax.tree.map(np.testing.assert_array_equal, *map(keyless, (run.state, end)))
+  got += went_on
   np.testing.assert_allclose(
     [m["loss"] for m in got], [m["loss"] for m in metrics], rtol=trajectory
   )
 
 
 @pytest.mark.parametrize(("name", "layout"), CASES)
-def test_the_layout_does_not_matter(name, layout, reference, monkeypatch):
+def test_the_layout_does_not_matter(
+  name, layout, reference, monkeypatch, tmp_path
+):
+  """Nor does a stop: teacher, queue and statistics are in the checkpoint."""
   monkeypatch.setattr(state_lib, "_FSDP_MIN_SIZE", 64)
   with jax.enable_x64(True):
     run = tiny.Run(tiny.step_config(name), **LAYOUTS[layout])
     compare(
-      run, reference(name, True), value=1e-10, gradient=1e-10, trajectory=1e-9
+      run,
+      reference(name, True),
+      value=1e-10,
+      gradient=1e-10,
+      trajectory=1e-9,
+      folder=tmp_path / "checkpoints" if "8 devices" in layout else None,
     )
   if "devices" in layout:
     check_what_is_gathered(run, name)
@@ -88,7 +124,7 @@ def check_what_is_gathered(run, name):
   assert all(size <= 2 * 64 * 16 for size in gathered), gathered
 
 
-def test_float32_on_eight_devices(reference):
+def test_float32_on_eight_devices(reference, users_code):
   run = tiny.Run(tiny.shrink(tiny.load_config("mmae")), devices=8)
   compare(
     run, reference("mmae", False), value=1e-5, gradient=1e-4, trajectory=1e-4
@@ -114,6 +150,26 @@ def test_large_leaves_are_split(monkeypatch, uncompiled):
   assert all(x.sharding.spec == kernel.sharding.spec for x in moments)
   bias = run.state.params["network"]["encoder"]["norm"]["bias"]
   assert bias.sharding.spec == jax.P()
+
+
+@pytest.mark.parametrize("name", objectives.available())
+def test_a_collapse_is_told(name):
+  """Of each objective's own branches, as the information plane reads them."""
+  config = tiny.step_config(name)
+  run = tiny.Run(config, compiled=False)
+  # Features that do not depend on the image: all images are the same one.
+  batch = {
+    k: np.broadcast_to(v[:1], v.shape) for k, v in tiny.batch(config).items()
+  }
+  key = jax.random.key(0)
+  branches = run.objective.branches(
+    key, run.state.params["network"], run.state, tiny.photometry(key, batch)
+  )
+  values = information.measure(*list(branches.values())[:2])
+  found = alarms.Alarms(
+    config_lib.base().alarms.to_dict(), judged_from=20
+  ).measured(30, {k: float(v) for k, v in values.items() if v.ndim == 0})
+  assert "collapse" in {alarm.alarm for alarm in found}
 
 
 def test_the_probe_changes_no_bit_of_the_network(users_code):
