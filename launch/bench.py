@@ -56,7 +56,7 @@ def parser():
     "--size",
     default="",
     choices=["digits", "ti8", "s16", "b16", "l16", "h14", "r50"],
-    help="b16; of two-view methods r50 (ResNet-50, the default), s16 or digits",
+    help="default b16; two views: r50 (ResNet-50, the default), s16, digits",
   )
   step.add_argument(
     "--objective",
@@ -75,7 +75,7 @@ def parser():
     "--steps",
     type=int,
     default=0,
-    help="of a turn; 0: 1 on a CPU, else 10; of two views as the call is short",
+    help="of a turn; 0: 1 on a CPU, else 10; two views: more of what is short",
   )
   step.add_argument("--no_torch", action="store_true")
   step.add_argument(

@@ -54,10 +54,8 @@ def measure(arguments) -> dict:
     UsageError: sizes that do not fit.
   """
   if arguments.microbatches != 1:
-    raise UsageError(
-      f"--microbatches={arguments.microbatches}: two views are timed in one"
-      " piece"
-    )
+    flag = f"--microbatches={arguments.microbatches}"
+    raise UsageError(f"{flag}: two views are timed in one piece")
   every = arguments.objective == "two_view"
   methods = list(_GIVEN) if every else [arguments.objective]
   simsiam = recipe("simsiam", arguments)
@@ -75,8 +73,8 @@ def measure(arguments) -> dict:
     losses[tables.DENSE] = _dense(recipes["matrix_ssl"])
   colours = _photometries(recipes)
   groups = (network, losses, colours)
-  times = _turns([run for g in groups for run, _ in g.values()], arguments)
-  times = iter(times)
+  runs = [run for group in groups for run, _ in group.values()]
+  times = iter(_turns(runs, arguments))
   network, losses, colours = (
     {name: _row(report, next(times)) for name, (_, report) in group.items()}
     for group in groups
@@ -115,18 +113,18 @@ _SETTING = (
 
 def recipe(name, arguments):
   """A method's recipe of that size, with what the command line says."""
-  if arguments.size not in _SIZES:
-    raise UsageError(
-      f"--size={arguments.size}: two views are timed at {', '.join(_SIZES)}"
-    )
+  size = arguments.size
+  if size not in _SIZES:
+    known = ", ".join(_SIZES)
+    raise UsageError(f"--size={size}: two views are timed at {known}")
   module = bench_step.config_module(name)
-  argument = _SIZES[arguments.size]
+  argument = _SIZES[size]
   known = argument is None or argument in module.ARGUMENTS
   config = module.get_config(argument if known else "resnet50")
   if not known:  # the paper has no ViT: its ResNet-50's heads on one
     from mmae_jax.models import vit_size
 
-    config.encoder.update(name="vit", **vit_size(arguments.size))
+    config.encoder.update(name="vit", **vit_size(size))
   bench_step.check_numbers(arguments)
   config.batch_size = arguments.batch
   config.encoder.dtype = arguments.dtype
@@ -154,7 +152,12 @@ def _network(config):
   shape = (config.batch_size, 2, size, size, 3)
   (images,) = _normal([shape])
   key = jax.random.key(0)
-  params, model_state, _ = jax.jit(objective.init)(key, {"global": images})
+  # Any numbers do: to compile an initialisation takes as long as a step.
+  rng = np.random.default_rng(0)
+  params, model_state, _ = jax.tree.map(
+    lambda x: 0.02 * rng.standard_normal(x.shape, np.float32),
+    jax.eval_shape(objective.init, key, {"global": images}),
+  )
 
   def loss(params, model_state, images):
     state = TrainState(0, params, model_state, (), {}, key)

@@ -68,6 +68,16 @@ def command(workdir, *hooks, **changes):
 def start(
   workdir, *hooks, devices=1, plain=False, env=None, arguments=(), **changes
 ):
+  """A running process of launch/train.py; see `process`."""
+  return process(
+    [*command(workdir, *hooks, **changes), *arguments],
+    devices=devices,
+    plain=plain,
+    env=env,
+  )
+
+
+def process(command, *, devices=1, plain=False, env=None):
   """A running process, in a process group of its own.
 
   Its programs are compiled as a user's are; `plain`: as conftest.py says.
@@ -77,7 +87,7 @@ def start(
     count = xla.partition("=")[0]
     xla = re.sub(rf"{count}=\d+", xla, os.environ["XLA_FLAGS"])
   return subprocess.Popen(
-    [*command(workdir, *hooks, **changes), *arguments],
+    command,
     env=os.environ | {"XLA_FLAGS": xla} | (env or {}),
     stdin=subprocess.PIPE,
     stdout=subprocess.PIPE,

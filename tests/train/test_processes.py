@@ -1,13 +1,19 @@
-"""Two processes with four devices each, through launch/train.py."""
+"""Two processes with four devices each: whole runs, and every objective."""
 
 import contextlib
+import json
+import os
+import pathlib
 import signal
 import socket
+import sys
 import time
 
+import all_objectives
 import numpy as np
 import pytest
 
+from mmae_jax import objectives
 from mmae_jax.train import digests
 from mmae_jax.train.metrics import read_metrics
 import runs
@@ -16,26 +22,34 @@ STEPS = 12
 CHANGES = {"epochs": STEPS / 22, "plane.every": 0.5}
 
 
-def start(workdir, *hooks, count=2, first_arguments=(), **changes):
-  """The processes of one run; they find each other as on a cluster."""
+def members(count=2):
+  """What each process of a cluster has in its environment."""
   with contextlib.closing(socket.socket()) as s:
     s.bind(("localhost", 0))
     port = s.getsockname()[1]
+  return [
+    {
+      "JAX_COORDINATOR_ADDRESS": f"localhost:{port}",
+      "JAX_NUM_PROCESSES": str(count),
+      "JAX_PROCESS_ID": str(i),
+    }
+    for i in range(count)
+  ]
+
+
+def start(workdir, *hooks, count=2, first_arguments=(), **changes):
+  """The processes of one run; they find each other as on a cluster."""
   return [
     runs.start(
       workdir,
       *hooks,
       devices=8 // count,
       plain=True,
-      env={
-        "JAX_COORDINATOR_ADDRESS": f"localhost:{port}",
-        "JAX_NUM_PROCESSES": str(count),
-        "JAX_PROCESS_ID": str(i),
-      },
+      env=env,
       arguments=["--distributed=on", *(first_arguments if i == 0 else ())],
       **{**CHANGES, **changes},
     )
-    for i in range(count)
+    for i, env in enumerate(members(count))
   ]
 
 
@@ -101,6 +115,37 @@ def test_two_processes_equal_one_also_after_a_stop(alone, tmp_path):
     )
     assert final["step"] == other["step"] == STEPS
     np.testing.assert_allclose(final[name], other[name], rtol=1e-3)
+
+
+# Statistics of each kind: of features, of samples, with a teacher, with a
+# queue. All of them take as long as a tenth of the suite.
+FEW = ["barlow_twins", "byol", "matrix_ssl", "moco_v2", "simclr"]
+
+
+@pytest.mark.parametrize(
+  "names", [FEW, pytest.param(objectives.available(), marks=pytest.mark.slow)]
+)
+def test_objectives_are_the_same_in_two_processes(names):
+  script = pathlib.Path(all_objectives.__file__)
+  path = os.pathsep.join(map(str, (script.parent, runs.ROOT)))
+  processes = [
+    runs.process(
+      [sys.executable, str(script), *names],
+      devices=4,
+      plain=True,
+      env={**env, "PYTHONPATH": path},
+    )
+    for env in members()
+  ]
+  expected = all_objectives.losses(
+    names
+  )  # on the eight devices of this process
+  (code, said), (other, _) = finish(processes, seconds=200)
+  assert (code, other) == (0, 0), said
+  got = json.loads(said.splitlines()[-1])
+  assert got.keys() == expected.keys()
+  for name in expected:
+    np.testing.assert_allclose(got[name], expected[name], rtol=1e-9)
 
 
 @pytest.mark.slow
