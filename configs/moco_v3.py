@@ -29,6 +29,7 @@ def get_config(arg=None):
   objective, optimizer = config.objective, config.optimizer
   objective.temperature = 0.2
   objective.momentum = 0.99
+  objective.freeze_patch_embedding = False
   objective.projector.widths = (256, 128)
   objective.predictor = {"widths": (256, 128)}
   if arg == "cifar10_resnet18":

@@ -104,11 +104,15 @@ def _check_data_fits(config):
   if not foreign or config.views["global"].size > 8:
     return
   key, value = ("folder", data.folder) if data.folder else ("name", data.name)
+  # The arguments for one's own images in mmae_jax/recipes.
+  other, size = "vit_s16", "224 x 224 (vit_ti8: 64 x 64, on a laptop)"
+  if config.encoder.name == "resnet":
+    other, size = "resnet18", "224 x 224"
   raise UsageError(
     f"--config.data.{key}={value}: this model is for the embedded images of"
-    " 8 x 8 pixels; for your own of 224 x 224 (vit_ti8: 64 x 64, on a laptop):"
+    f" 8 x 8 pixels; for your own of {size}:"
     f"\n  python launch/train.py --config=configs/{config.objective.name}.py"
-    f":vit_s16 --config.data.{key}={value}"
+    f":{other} --config.data.{key}={value}"
   )
 
 

@@ -158,6 +158,18 @@ def train(tmp_path):
       ["--config=configs/umae.py", "--config.objective.weight=-1"],
       "--config.objective.weight=-1.0: ",
     ),
+    (
+      ["--config=configs/simclr.py", "--config.views.global.count=1"],
+      "--config.views.global.count=1: simclr needs 2",
+    ),
+    (
+      [
+        "--config=configs/mae.py",
+        *("--config.encoder.name=resnet", "--config.encoder.depth=18"),
+        "--config.evaluation.pool=mean",
+      ],
+      "a masked method needs --config.encoder.name=vit",
+    ),
     # Data.
     ([TI8], "--config.data.folder is empty"),
     ([f"{DIGITS}:fashion_mnist"], "--config.data.folder is empty"),
@@ -171,6 +183,10 @@ def train(tmp_path):
       ["--config=configs/mae.py", "--config.data.name=cifar10"],
       "python launch/train.py --config=configs/mae.py:vit_s16"
       " --config.data.name=cifar10",
+    ),
+    (
+      ["--config=configs/byol.py", "--config.data.folder=/my/images"],
+      "python launch/train.py --config=configs/byol.py:resnet18",
     ),
     (
       [TI8, "--config.data.name=cifar11"],
@@ -275,9 +291,13 @@ def test_folders(train, tmp_path, monkeypatch, kind, message):
 def test_a_run_with_another_config(tmp_path):
   flags = [f"--workdir={tmp_path}", "--config.batch_size=2048"]
   refused(DIGITS, *flags)  # claims the folder, fails later
+  other = "--config.batch_size=1600"
+  # Nothing was done there, so a mistake may be put right.
+  assert "larger than the training split" in refused(DIGITS, other, *flags[:1])
+  (tmp_path / "metrics.jsonl").write_text("{}\n")
   said = refused(DIGITS, "--config.batch_size=1024", *flags[:1])
   assert f"--workdir={tmp_path} belongs to a run with another config" in said
-  assert "batch_size: 2048 -> 1024" in said
+  assert "batch_size: 1600 -> 1024" in said
 
 
 def test_the_first_lines_of_a_shell(root):

@@ -26,7 +26,7 @@ def head(name, encoder, recipe, changes):
   Returns:
     The head, a linen module.
   Raises:
-    ValueError: a key that a head does not have.
+    ValueError: a key that a head does not have, or a value that it refuses.
   """
   changes = dict(changes or {})
   known = [field.name for field in dataclasses.fields(heads.MLP)]
@@ -42,7 +42,10 @@ def head(name, encoder, recipe, changes):
     "dtype": encoder.dtype,
     "group_size": getattr(encoder, "group_size", 0),
   }
-  return heads.MLP(**{**lent, **recipe, **changes})
+  try:
+    return heads.MLP(**{**lent, **recipe, **changes})
+  except ValueError as e:
+    raise ValueError(f"{name}: {e}") from e
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,9 +223,9 @@ def _check_batch(network, run):
   if run.microbatches > 1 and network.has_batch_norm:
     raise UsageError(
       f"--config.microbatches={run.microbatches}: this network has BatchNorm,"
-      " whose statistics are those of the whole batch; with micro-batches it"
-      " would be another network. Use --config.microbatches=1, or give groups"
-      " of rows their own statistics by --config.encoder.group_size"
+      " whose statistics are those of the whole batch; in micro-batches it"
+      " would be another network. Use --config.microbatches=1; memory is saved"
+      " by --config.encoder.remat=True and by more devices"
     )
   for name in ("encoder", "projector", "predictor"):
     group = getattr(getattr(network, name), "group_size", 0)

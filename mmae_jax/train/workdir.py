@@ -75,7 +75,8 @@ class Workdir:
           " choose another --workdir"
         ) from e
       differing = config_lib.differing_keys(old, config)
-      if differing:
+      # A start that was refused has left its config and nothing else.
+      if differing and self._holds_work():
         raise UsageError(
           f"--workdir={self.path} belongs to a run with another config:\n  "
           + "\n  ".join(differing)
@@ -85,6 +86,13 @@ class Workdir:
     partial = self.path / "config.json.partial"
     partial.write_text(config_lib.to_json(config))
     partial.replace(recorded)
+
+  def _holds_work(self):
+    """Whether a run has come as far as its first record or checkpoint."""
+    records, saved = self.path / "metrics.jsonl", self.path / "checkpoints"
+    return (records.exists() and records.stat().length > 0) or (
+      saved.exists() and any(saved.iterdir())
+    )
 
   def close(self) -> None:
     """Lets another process run in the folder."""

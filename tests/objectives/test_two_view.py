@@ -202,6 +202,7 @@ def test_a_frozen_patch_embedding_stays_whatever_the_decay():
       "--config.objective.squared_radius=-1.0",
     ),
     ("barlow_twins", {"projector": {"width": 8}}, "has no key 'width'"),
+    ("vicreg", {"projector": {"widths": ()}}, "--config.objective.projector="),
     ("simsiam", {"predictor": {"widths": (8, 4)}}, "(16, 4)"),
     ("simclr", {"batch": 1}, "--config.batch_size=1"),
     ("simclr", {"microbatches": 2}, "--config.microbatches=2"),
