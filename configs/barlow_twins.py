@@ -38,6 +38,7 @@ def get_config(arg=None):
     # the mean over GPUs its gradient is a 16th.
     objective.weight = 1 / 16
     objective.projector.widths = (8192, 8192, 8192)
+    config.encoder.dtype = "bfloat16"  # theirs: mixed float16
     config.batch_size = 2048
     config.epochs = 1000
     optimizer.name = "lars"

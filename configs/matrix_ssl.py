@@ -46,5 +46,7 @@ def get_config(arg=None):
     optimizer.name = "sgd"
     optimizer.base_learning_rate = 0.5
     optimizer.warmup = "linspace"
+    config.evaluation.linear.base_learning_rate = 0.03
+    config.evaluation.linear.epochs = 100
     optimizer.weight_decay = 1e-5
   return config

@@ -34,6 +34,7 @@ def get_config(arg=None):
     optimizer.base_learning_rate = 0.3  # recollection, not verified
   elif arg == "resnet50":
     objective.projector.widths = (8192, 8192, 8192)
+    config.encoder.dtype = "bfloat16"  # theirs: mixed float16
     config.batch_size = 2048
     config.epochs = 1000
     optimizer.name = "lars"

@@ -11,15 +11,11 @@ import types
 
 import pytest
 
-from mmae_jax import information
+from mmae_jax import information, objectives
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = sorted((ROOT / "mmae_jax").rglob("*.py"))
-METHODS = [
-  path.stem
-  for path in sorted((ROOT / "mmae_jax/objectives").glob("*.py"))
-  if path.stem not in ("__init__", "parts")
-]
+METHODS = objectives.available()
 FOLDERS = (".ci", "configs", "launch", "mmae_jax", "tests")
 BINARY = (".pyc", ".png", ".jpg", ".npz")
 TEXTS = [

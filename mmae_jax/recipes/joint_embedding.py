@@ -147,9 +147,13 @@ def _own_images(c: ConfigDict) -> None:
 def _imagenet(c: ConfigDict) -> None:
   """What the ImageNet recipes have in common."""
   data.imagenet(c)
-  c.encoder.update(depth=50, stem="imagenet", dtype="bfloat16")
+  c.encoder.update(depth=50, stem="imagenet")
   c.optimizer.warmup_epochs = 10.0
   c.evaluation.every_epochs = 10.0
   c.checkpoint.every_epochs = 10.0
   c.logging.log_every_steps = 50
+  # SimSiam's and Matrix-SSL's; the head has a BatchNorm, as Matrix-SSL's has
+  # and SimSiam's has not.
   c.evaluation.linear.form = "probe"
+  c.evaluation.linear.batch_size = 4096
+  c.evaluation.linear.warmup_epochs = 0.0
