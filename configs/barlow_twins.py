@@ -44,6 +44,7 @@ def get_config(arg=None):
     optimizer.name = "lars"
     optimizer.base_learning_rate = 0.2
     optimizer.vector_rate = 0.0048 / 0.2
+    # Of this batch's peak.
     optimizer.min_learning_rate = 0.001 * 0.2 * 2048 / 256
     optimizer.weight_decay = 1e-6
   return config

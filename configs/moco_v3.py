@@ -43,6 +43,7 @@ def get_config(arg=None):
     objective.predictor.widths = (4096, 256)
     config.batch_size = 4096  # recollection, not verified
     config.epochs = 100
+    config.encoder.dtype = "bfloat16"  # theirs: mixed float16
     optimizer.name = "lars"
     optimizer.base_learning_rate = 0.6
     optimizer.weight_decay = 1e-6
@@ -53,12 +54,13 @@ def get_config(arg=None):
     config.views["global"].update(augmentations.views("moco_v3_vit"))
     config.encoder.update(name="vit", **vit_size("s16"))
     config.encoder.heads = 12  # and not 6
-    config.evaluation.pool = "cls"
+    config.encoder.dtype = "bfloat16"  # theirs: mixed float16
     config.batch_size = 4096  # recollection, not verified
     config.epochs = 300
     optimizer.name = "adamw"
     optimizer.base_learning_rate = 1.5e-4
     optimizer.b2 = 0.999  # recollection, not verified
     optimizer.weight_decay = 0.1
+    optimizer.decay = "all"  # recollection, not verified
     optimizer.warmup_epochs = 40.0
   return config

@@ -39,5 +39,7 @@ def get_config(arg=None):
     config.epochs = 1000
     optimizer.name = "lars"
     optimizer.base_learning_rate = 0.2
+    # Of this batch's peak, as the authors' program has it.
+    optimizer.min_learning_rate = 0.001 * 0.2 * 2048 / 256
     optimizer.weight_decay = 1e-6
   return config

@@ -5,7 +5,7 @@ from ml_collections import ConfigDict
 from mmae_jax import config as config_lib
 from mmae_jax.types import UsageError
 
-_POOLS = ("cls", "mean")
+_POOLS = ("auto", "cls", "mean")
 _FORMS = ("logistic", "probe", "none")
 _ON_ALARM = ("warn", "stop")
 _TENSORS = ("matrices", "all")

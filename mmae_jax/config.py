@@ -67,7 +67,7 @@ def base() -> ConfigDict:
   view.photometry = _photometry()
 
   c.encoder = ConfigDict()
-  c.encoder.name = "vit"  # or "resnet", which needs evaluation.pool "mean"
+  c.encoder.name = "vit"  # or "resnet"
   c.encoder.depth = 4  # blocks; of a ResNet 10, 18, 34, 50, 101 or 152
   c.encoder.dtype = "float32"
   c.encoder.remat = False
@@ -118,7 +118,9 @@ def base() -> ConfigDict:
 
   c.evaluation = ConfigDict()
   c.evaluation.every_epochs = 10.0
-  c.evaluation.pool = "cls"  # or "mean" of the patch tokens
+  # The feature that is evaluated: "auto" is what two-view methods train, the
+  # class token of a ViT and the mean of a ResNet's map; "cls", "mean".
+  c.evaluation.pool = "auto"
   c.evaluation.layer = -1
   c.evaluation.batch_size = 256
   c.evaluation.max_train_images = 50_000

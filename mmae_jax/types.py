@@ -113,8 +113,8 @@ class Objective:
     wrap_optimizer: GradientTransformation -> GradientTransformation.
     evaluated: "student" or "teacher", the network that evaluation reads; a
       teacher is carry["teacher"] = {"params", "model_state"}.
-    carry_sharding: {carry key: PartitionSpec}; the default splits
-      parameter-shaped leaves by the fsdp rule and replicates all else.
+    carry_sharding: {carry key: PartitionSpec}; other keys by the fsdp rule, as
+      parameters.
     needs: views that must be there, {"global": 1}.
   """
 

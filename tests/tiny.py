@@ -82,7 +82,6 @@ def step_config(name):
 def use_vit(config):
   """A two-view method on one block of width 8, whose step compiles fast."""
   config.encoder.update(name="vit", width=8, depth=1, heads=2, patch_size=4)
-  config.evaluation.pool = "cls"
   return config
 
 

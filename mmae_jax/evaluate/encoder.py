@@ -40,8 +40,10 @@ def load_encoder(
   Args:
     run_or_checkpoint: a run's folder, or one `checkpoints/<step>` in it.
     step: the checkpoint of a run; None is its newest sound one.
-    pool: "cls" or "mean" of the patch tokens; None is the run's setting.
-    layer: block to read, -1 is the last; None is the run's setting.
+    pool: "auto", "cls" or "mean" of the patch tokens, or of a ResNet's map;
+      None is the run's setting.
+    layer: block (of a ResNet: stage) to read, -1 is the last; None is the
+      run's setting.
     evaluated: "student", or "teacher" for methods that keep one.
   Returns:
     (encode, info): `encode(images)` takes uint8 [n, H, W, 3] (or a list of
@@ -114,9 +116,8 @@ def build(
   variables = features_lib.encoder_variables(params, model_state)
   init = functools.partial(encoder.init, method="features")
   image = jax.ShapeDtypeStruct((1, size, size, 3), np.float32)
-  expected = jax.eval_shape(init, jax.random.key(0), image)["params"]
-  expected = _shapes(expected)
-  found = _shapes(variables["params"])
+  expected = _shapes(jax.eval_shape(init, jax.random.key(0), image))
+  found = _shapes(variables)
   for name in sorted(expected.keys() | found.keys()):
     if expected.get(name) != found.get(name):
       raise UsageError(

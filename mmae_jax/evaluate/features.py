@@ -58,8 +58,8 @@ def make_encode(
 
   Args:
     encoder: module with `features(images, pool=..., layer=...)`.
-    pool: "cls" or "mean" of the patch tokens.
-    layer: block to read, -1 is the last.
+    pool: "auto", "cls" or "mean" of the patch tokens, or of the map.
+    layer: block (of a ResNet: stage) to read, -1 is the last.
     mean: of each channel, on pixels in [0, 1].
     std: of each channel.
   Returns:

@@ -255,7 +255,9 @@ def off_diagonal_squares(a, b):
   """
   n, m = a.shape
   if n < m:
-    whole = jnp.sum(spectra.self_product(a) * spectra.self_product(b))
+    # Not `spectra.self_product`: its gradient transposes the matrices, which
+    # on many devices is an exchange of all with all.
+    whole = jnp.sum(spectra.matmul(a, a.T) * spectra.matmul(b, b.T))
     return whole - jnp.sum(jnp.sum(a * b, axis=0) ** 2)
   c = spectra.matmul(a.T, b)
   return jnp.sum(jnp.where(jnp.eye(m, dtype=bool), 0.0, c) ** 2)

@@ -215,22 +215,22 @@ class ResNet(nn.Module):
     return self._mean_map(images, len(self.stages), train, groups)
 
   def features(
-    self, images: Array, *, pool: str = "mean", layer: int = -1
+    self, images: Array, *, pool: str = "auto", layer: int = -1
   ) -> Array:
     """One feature per image, with the running statistics.
 
     Args:
       images: [batch, height, width, 3], float, normalised.
-      pool: "mean", over the map.
+      pool: "mean" or "auto", over the map.
       layer: stage to read, counted as Python does; -1 is the last.
     Returns:
       [batch, channels of the stage], at least float32.
     Raises:
       ValueError: another pool, a layer that does not exist.
     """
-    if pool != "mean":
+    if pool not in ("auto", "mean"):
       raise ValueError(
-        "pool must be 'mean' with a ResNet, which has no class token"
+        "pool must be 'auto' or 'mean' with a ResNet, which has no class token"
         f" (evaluation.pool), got {pool!r}"
       )
     count = len(self.stages)

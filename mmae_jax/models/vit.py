@@ -148,28 +148,29 @@ class ViT(nn.Module):
     return self.norm(tokens)
 
   def features(
-    self, images: Array, *, pool: str = "cls", layer: int = -1
+    self, images: Array, *, pool: str = "auto", layer: int = -1
   ) -> Array:
     """One unmasked feature per image, after the final norm.
 
     Args:
       images: [batch, image_size, image_size, 3], float, normalised.
-      pool: "cls" for the class token, "mean" for the mean of patch tokens.
+      pool: "cls" or "auto" for the class token, "mean" for the mean of the
+        patch tokens.
       layer: block to read, counted as Python does; -1 is the last.
     Returns:
       [batch, width].
     Raises:
       ValueError: an unknown pool, a layer that does not exist.
     """
-    if pool not in ("cls", "mean"):
-      raise ValueError(f"pool must be 'cls' or 'mean', got {pool!r}")
+    if pool not in ("auto", "cls", "mean"):
+      raise ValueError(f"pool must be 'auto', 'cls' or 'mean', got {pool!r}")
     if not -self.depth <= layer < self.depth:
       raise ValueError(f"layer {layer} of an encoder of {self.depth} blocks")
     tokens = self._embed(images, None)
     for block in self.blocks[: layer % self.depth + 1]:
       tokens = block(tokens)
     tokens = self.norm(tokens)
-    return tokens[:, 0] if pool == "cls" else tokens[:, 1:].mean(axis=1)
+    return tokens[:, 1:].mean(axis=1) if pool == "mean" else tokens[:, 0]
 
   def _embed(self, images: Array, kept: Array | None) -> Array:
     """Patch tokens with positions behind the class token."""

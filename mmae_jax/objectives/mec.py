@@ -67,7 +67,7 @@ def make(
   *,
   epsilon_squared=64.0,
   warmup_factor=8.0,
-  warmup_epochs=10.0,
+  warmup_share=0.1,
   order=4,
   momentum=0.996,
   projector=None,
@@ -85,7 +85,8 @@ def make(
     run: facts of the run.
     epsilon_squared: squared distortion of the coding rate, positive.
     warmup_factor: at the first step, positive.
-    warmup_epochs: until the factor is 1.
+    warmup_share: share of the run until the factor is 1; the authors' program
+      takes 10 epochs of 100.
     order: Taylor terms.
     momentum: of the teacher at the first step, in [0, 1]; goes to 1 along
       half a cosine.
@@ -101,11 +102,11 @@ def make(
   ):
     if not value > 0:
       raise ValueError(f"{name} must be positive, got {value!r}")
-  if not warmup_epochs >= 0:
-    raise ValueError(f"warmup_epochs must be at least 0, got {warmup_epochs!r}")
+  if not 0 <= warmup_share <= 1:
+    raise ValueError(f"warmup_share must be in [0, 1], got {warmup_share!r}")
   projector = head("projector", encoder, SIAMESE_PROJECTOR, projector)
   final = run.batch_size * epsilon_squared / projector.widths[-1]
-  warmup_steps = max(warmup_epochs * run.steps_per_epoch, 1e-9)
+  warmup_steps = max(warmup_share * run.total_steps, 1e-9)
 
   def criterion(students, targets, step):
     progress = jnp.minimum(step / warmup_steps, 1.0)

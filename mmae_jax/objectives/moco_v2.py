@@ -4,6 +4,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 
 from mmae_jax import information
 from mmae_jax.information import checks, spectra
@@ -173,5 +174,7 @@ def make(
     loss=loss,
     after_update=networks.after_update,
     branches=networks.branches,
+    # Every device scores its queries against the whole queue.
+    carry_sharding={"queue": PartitionSpec()},
     needs={"global": 2},
   )

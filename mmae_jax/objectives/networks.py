@@ -20,7 +20,7 @@ def head(name, encoder, recipe, changes):
 
   Args:
     name: the hyperparameter that holds `changes`, for the message.
-    encoder: lends its compute type and the group size of its BatchNorm.
+    encoder: lends its compute type, and a ResNet what its BatchNorm has.
     recipe: the method's keywords of `heads.MLP`.
     changes: keywords that replace some of them, or None.
   Returns:
@@ -38,10 +38,8 @@ def head(name, encoder, recipe, changes):
       )
   if "widths" in changes:
     changes["widths"] = tuple(changes["widths"])
-  lent = {
-    "dtype": encoder.dtype,
-    "group_size": getattr(encoder, "group_size", 0),
-  }
+  shared = ("dtype", "group_size", "momentum", "epsilon")
+  lent = {key: getattr(encoder, key) for key in shared if hasattr(encoder, key)}
   try:
     return heads.MLP(**{**lent, **recipe, **changes})
   except ValueError as e:

@@ -71,6 +71,7 @@ def make(
   Raises:
     ValueError: a value out of its range.
   """
+  checks.check_positive("weight", weight)
 
   def criterion(students, targets, step):
     del targets, step

@@ -51,7 +51,6 @@ def joint_embedding(
   c.objective.name = name
   c.views["global"].count = 2
   c.encoder.name = "resnet"
-  c.evaluation.pool = "mean"
   c.objective.projector = ConfigDict()
   if arg is None:
     _digits(c)

@@ -68,7 +68,6 @@ _IN_NATS = {
   "mmae": ("regulariser", "weighted_regulariser"),
   "simclr": ("loss",),
   "moco_v2": ("loss",),
-  "moco_v3": ("loss",),
 }
 # Terms that are recorded without the weight they have in the loss.
 _UNWEIGHTED = {

@@ -37,7 +37,7 @@ _LEAST_SPREAD = 0.01
 _SPREADING = (
   "more weight for the term that spreads the features, where the method has one"
   " (in --config.objective: weight of U-MAE and M-MAE, off_diagonal_weight of"
-  " Barlow Twins, variance and covariance of VICReg, uniformity of Matrix-SSL)"
+  " Barlow Twins, variance and covariance of VICReg)"
 )
 _COLLAPSE = (
   "the feature hardly depends on the image any more: a constant meets the loss,"

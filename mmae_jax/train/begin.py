@@ -6,6 +6,7 @@ import os
 
 from etils import epath
 import jax
+import numpy as np
 
 from mmae_jax.train import checkpoint, digests, distributed, versions
 from mmae_jax.train.metrics import read_metrics
@@ -44,7 +45,7 @@ def check_views(config, objective) -> None:
   """Raises UsageError unless the config has the views the objective needs."""
   for name, count in objective.needs.items():
     have = config.views[name]["count"] if name in config.views else 0
-    if have < count:
+    if have != count:
       raise UsageError(
         f"--config.views.{name}.count={have}: {config.objective.name} needs"
         f" {count}"
@@ -107,6 +108,10 @@ def _find_start(folder):
 def initialise_from(path, state, shardings):
   """Takes over the weights of another run, module by module.
 
+  With a module come its running statistics, and the teacher's module of the
+  same name becomes a copy of it: a teacher with other weights than those of
+  its student would pull it away from what it has learned.
+
   Args:
     path: a run or a checkpoint of ours.
     state: a fresh state.
@@ -118,28 +123,61 @@ def initialise_from(path, state, shardings):
     UsageError: there is no checkpoint, or the encoder there is another one.
   """
   try:
-    _, params, _, _, found = checkpoint.load_network(path)
+    _, params, statistics, _, found = checkpoint.load_network(path)
   except UsageError as e:
     raise UsageError(f"--config.init_from: {e}") from e
-  network = dict(state.params["network"])
-  taken = []
-  for name, module in network.items():
-    shapes = jax.tree.map(lambda x: x.shape, module)
-    same = name in params and shapes == jax.tree.map(
-      lambda x: x.shape, params[name]
+  network = state.params["network"]
+  taken = [name for name in network if _same_shapes(network, params, name)]
+  if "encoder" in network and "encoder" not in taken:
+    raise UsageError(
+      f"--config.init_from={path}: the encoder in {found} has other shapes than"
+      " --config.encoder"
     )
-    if same:
-      taken.append(name)
-      network[name] = jax.tree.map(
-        jax.device_put, params[name], shardings.params["network"][name]
-      )
-    elif name == "encoder":
-      raise UsageError(
-        f"--config.init_from={path}: the encoder in {found} has other shapes"
-        " than --config.encoder"
-      )
+  network = _taken_over(network, params, taken, shardings.params["network"])
+
+  def with_statistics(model_state, places):
+    return {
+      kind: _taken_over(tree, statistics.get(kind, {}), taken, places[kind])
+      for kind, tree in model_state.items()
+    }
+
+  carry = state.carry
+  if "teacher" in carry:
+    teacher, places = carry["teacher"], shardings.carry["teacher"]
+    average = _taken_over(teacher["params"], params, taken, places["params"])
+    own_statistics = with_statistics(
+      teacher["model_state"], places["model_state"]
+    )
+    carry = carry | {
+      "teacher": {"params": average, "model_state": own_statistics}
+    }
   note = f"weights of {', '.join(sorted(taken))} taken from {found}"
-  return state.replace(params={**state.params, "network": network}), note
+  return state.replace(
+    params={**state.params, "network": network},
+    model_state=with_statistics(state.model_state, shardings.model_state),
+    carry=carry,
+  ), note
+
+
+def _same_shapes(tree, other, name):
+  shapes = lambda t: jax.tree.map(lambda x: x.shape, t)
+  return name in other and shapes(tree[name]) == shapes(other[name])
+
+
+def _taken_over(tree, other, names, shardings):
+  """The tree with the modules of another in it."""
+
+  def place(x, sharding):
+    # A copy: on a CPU two placed arrays could share the NumPy buffer, which a
+    # step cannot be given twice.
+    return jax.device_put(np.array(x), sharding)
+
+  return {
+    name: jax.tree.map(place, other[name], shardings[name])
+    if name in names and _same_shapes(tree, other, name)
+    else module
+    for name, module in tree.items()
+  }
 
 
 def probe_classes(config, source) -> int:

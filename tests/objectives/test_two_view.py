@@ -90,15 +90,21 @@ def test_the_teacher_has_running_statistics_of_its_own():
   own, student = (jax.tree.leaves(x)[0] for x in (own, student))
   assert np.abs(own).max() > 0  # they moved, by other weights
   assert not np.allclose(own, student)
-  # Two passes, one a view: momentum 0.9 twice on the variance of 1.
-  variances = output.model_state["batch_stats"]["projector"]
-  (variance,) = (
-    x["var"]
-    for x in jax.tree.leaves(
-      variances, is_leaf=lambda x: isinstance(x, dict) and "var" in x
-    )
-  )
-  assert np.all(variance >= 0.81 - 1e-6)
+
+
+def test_running_statistics_move_once_a_view():
+  """Twice, by the unbiased variance of each view on its own."""
+  objective, views, state = start("simsiam")
+  _, output = objective.loss(KEY, state.params, state, views)
+  moved = output.model_state["batch_stats"]["projector"]["norm_0"]["var"]
+  one = []
+  for i in range(2):  # both views the same: the statistics of that one
+    same = views | {"global": jnp.repeat(views["global"][:, i : i + 1], 2, 1)}
+    _, output = objective.loss(KEY, state.params, state, same)
+    var = output.model_state["batch_stats"]["projector"]["norm_0"]["var"]
+    one.append((var - 0.81) / 0.19)
+  assert_close(moved, 0.81 + 0.09 * one[0] + 0.1 * one[1])
+  assert not np.allclose(one[0], one[1], rtol=1e-3)
 
 
 def test_no_gradient_reaches_teacher_or_queue():
@@ -204,6 +210,9 @@ def test_a_frozen_patch_embedding_stays_whatever_the_decay():
     ("barlow_twins", {"projector": {"width": 8}}, "has no key 'width'"),
     ("vicreg", {"projector": {"widths": ()}}, "--config.objective.projector="),
     ("simsiam", {"predictor": {"widths": (8, 4)}}, "(16, 4)"),
+    ("simclr", {"weight": -1.0}, "--config.objective.weight=-1.0"),
+    ("barlow_twins", {"weight": 0.0}, "--config.objective.weight=0.0"),
+    ("mec", {"warmup_share": 2.0}, "--config.objective.warmup_share=2.0"),
     ("simclr", {"batch": 1}, "--config.batch_size=1"),
     ("simclr", {"microbatches": 2}, "--config.microbatches=2"),
     (

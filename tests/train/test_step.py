@@ -124,6 +124,18 @@ def check_what_is_gathered(run, name):
   assert all(size <= 2 * 64 * 16 for size in gathered), gathered
 
 
+def test_shuffled_groups_on_eight_devices(tmp_path):
+  """A ResNet whose BatchNorm works in groups: no activation moves."""
+  config = tiny.shrink(tiny.load_config("moco_v2"))
+  config.encoder.group_size = 8
+  with jax.enable_x64(True):
+    one, eight = tiny.Run(config), tiny.Run(config, devices=8)
+    losses = [[m["loss"] for m in run.train(3)] for run in (one, eight)]
+  np.testing.assert_allclose(*losses, rtol=1e-10)
+  assert tiny.gradient_error(eight.gradient, one.gradient) < 1e-9
+  check_what_is_gathered(eight, "moco_v2")
+
+
 def test_float32_on_eight_devices(reference, users_code):
   run = tiny.Run(tiny.shrink(tiny.load_config("mmae")), devices=8)
   compare(
