@@ -6,8 +6,8 @@ Number:    to be measured.
 
   :fashion_mnist     --config.data.folder=FOLDER (launch/prepare_data.py
                      --idx); to be measured.
-  :cifar10_resnet18  CIFAR-10, solo-learn's setting, 1000 epochs: 92.58 linear
-                     (its README).
+  :cifar10_resnet18  CIFAR-10, near solo-learn's setting, 1000 epochs; its
+                     README: 92.58 linear.
   :resnet18          224 px, --config.data.folder=/my/images; own data.
   :resnet50          ImageNet, 1000 epochs, batch 4096: 74.4 linear probe (the
                      authors' checkpoint).

@@ -55,9 +55,15 @@ def simclr_loss(z1, z2, *, temperature=0.1):
 
 
 def make(
-  encoder, run, *, temperature=0.1, weight=1.0, projector=None
+  encoder,
+  run,
+  *,
+  temperature=0.1,
+  weight=1.0,
+  joint=True,
+  projector=None,
 ) -> Objective:
-  """SimCLR as an objective; both views share BatchNorm statistics.
+  """SimCLR as an objective.
 
   Args:
     encoder: a backbone.
@@ -65,6 +71,8 @@ def make(
     temperature: as in `simclr_loss`.
     weight: factor of the loss; the authors' program sums the two directions,
       which is 2.
+    joint: both views in one batch, under common BatchNorm statistics, as the
+      authors have it; else one pass a view.
     projector: keywords of `heads.MLP` that differ from the program's.
   Returns:
     The Objective.
@@ -82,5 +90,5 @@ def make(
     run,
     criterion,
     projector=head("projector", encoder, _PROJECTOR, projector),
-    joint=True,
+    joint=joint,
   )

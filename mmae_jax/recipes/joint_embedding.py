@@ -5,7 +5,7 @@ its own. The named sizes:
 
     (none)             scikit-learn's digits, 8 x 8, embedded in the package
     fashion_mnist      28 x 28, from an image folder (--config.data.folder)
-    cifar10_resnet18   32 x 32, the tfds name; solo-learn's setting
+    cifar10_resnet18   32 x 32, the tfds name; near solo-learn's setting
     resnet18           224 px, one's own images
     resnet50           224 px, ImageNet; the paper's recipe
 """
@@ -112,10 +112,14 @@ def _fashion_mnist(c: ConfigDict) -> None:
 
 
 def _cifar10(c: ConfigDict, augmentation: str) -> None:
-  """solo-learn's setting, where a method does not say otherwise."""
+  """Near solo-learn's setting, where a method does not say otherwise.
+
+  Known to differ: its BYOL copies the target at the start, its MoCo v3 moves
+  the teacher after the step and has augmentations of its own.
+  """
   data.cifar10(c)
   c.views["global"].update(augmentations.views(augmentation))
-  c.encoder.update(depth=18, stem="small")
+  c.encoder.update(depth=18, stem="small", zero_init_last=False)
   c.batch_size = 256
   c.epochs = 1000
   c.optimizer.name = "lars"
@@ -124,7 +128,7 @@ def _cifar10(c: ConfigDict, augmentation: str) -> None:
   c.optimizer.larc_clip = True
   c.optimizer.adapt = "matrices"
   c.optimizer.weight_decay = 1e-4
-  c.optimizer.warmup_epochs = 10.0
+  c.optimizer.warmup_epochs = 10.0  # recollection, not verified
   c.evaluation.every_epochs = 50.0
   c.checkpoint.every_epochs = 50.0
   c.logging.log_every_steps = 50
