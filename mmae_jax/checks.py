@@ -148,7 +148,7 @@ def check(config: ConfigDict) -> None:
     (config.encoder.name, config.evaluation.pool) != ("resnet", "cls"),
     "evaluation.pool",
     "cls",
-    "--config.evaluation.pool=mean with --config.encoder.name=resnet, which has"
+    "--config.evaluation.pool=auto with --config.encoder.name=resnet, which has"
     " no class token",
   )
   _check_data_fits(config)

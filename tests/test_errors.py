@@ -133,7 +133,7 @@ def train(tmp_path):
     # Objectives.
     (
       [DIGITS, "--config.objective.name=mmea"],
-      "--config.objective.name='mmea': no such objective; available: mae, mma",
+      "--config.objective.name='mmea': no such objective; available: barlow_tw",
     ),
     (
       [DIGITS, "--config.objective.name=my_lab.nothing"],

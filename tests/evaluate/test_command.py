@@ -58,7 +58,7 @@ def test_knn_and_logistic(folder, root, monkeypatch, capsys):
   assert "step 7, student, mae" in out and "k 5, temperature 0.07" in out
   lines = (folder / command.FILE).read_text().splitlines()
   first, second = map(json.loads, lines)
-  assert first["kind"] == "knn" and first["k"] == 5 and first["pool"] == "cls"
+  assert first["kind"] == "knn" and first["k"] == 5 and first["pool"] == "auto"
   assert second["form"] == "logistic" and second["pool"] == "mean"
   assert f"{second['accuracy']:.4f}" in out
   assert first["accuracy"] > 0.3 and second["accuracy"] > 0.5

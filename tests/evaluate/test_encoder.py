@@ -58,7 +58,7 @@ def test_info(run, loaded):
     "step": 7,
     "dim": 16,
     "image_size": 8,
-    "pool": "cls",
+    "pool": "auto",
     "layer": -1,
     "path": str(path),
     "accuracy": {"knn_accuracy": 0.5},

@@ -333,5 +333,7 @@ def test_a_resnet_has_no_class_token():
   config = config_lib.base()
   config.name = "x"
   config.encoder.name = "resnet"
-  with pytest.raises(types.UsageError, match=r"=cls: .*evaluation\.pool=mean"):
+  checks.check(config)
+  config.evaluation.pool = "cls"
+  with pytest.raises(types.UsageError, match=r"=cls: .*evaluation\.pool=auto"):
     checks.check(config)
