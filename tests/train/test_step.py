@@ -136,6 +136,15 @@ def test_shuffled_groups_on_eight_devices(tmp_path):
   check_what_is_gathered(eight, "moco_v2")
 
 
+def test_the_queue_is_whole_on_every_device(monkeypatch):
+  monkeypatch.setattr(state_lib, "_FSDP_MIN_SIZE", 64)
+  config = tiny.step_config("moco_v2")
+  carry = tiny.Run(config, devices=8, fsdp=4, compiled=False).state.carry
+  assert carry["queue"].sharding.spec == jax.P()
+  teacher = jax.tree.leaves(carry["teacher"]["params"])
+  assert any("fsdp" in str(x.sharding.spec) for x in teacher)
+
+
 def test_float32_on_eight_devices(reference, users_code):
   run = tiny.Run(tiny.shrink(tiny.load_config("mmae")), devices=8)
   compare(
