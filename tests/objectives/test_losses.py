@@ -302,7 +302,7 @@ def test_formula_and_gradient(name, shape):
 
 @pytest.mark.parametrize("name", [n for n in CASES if n not in ONE_SIDED])
 def test_fewer_images_than_features_on_eight_devices(name):
-  """The published recipes' side: the features are gathered, nothing larger."""
+  """The published recipes' side: both features are gathered, nothing larger."""
   case, shape = CASES[name], (16, 48)
   inputs = case.draw(shape)
   mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
@@ -319,7 +319,7 @@ def test_fewer_images_than_features_on_eight_devices(name):
     # Powers of a [batch, batch] matrix exchange its rows; one product need not.
     assert not re.findall("all-to-all|collective-permute", text)
   for found in re.findall(r"= \w+\[([\d,]+)\]\S* all-gather", text):
-    assert math.prod(map(int, found.split(","))) <= math.prod(shape)
+    assert math.prod(map(int, found.split(","))) <= 2 * math.prod(shape)
 
 
 def equivalent(name, inputs):
