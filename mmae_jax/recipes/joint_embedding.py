@@ -67,6 +67,33 @@ def joint_embedding(
   return c
 
 
+def like_mec(c: ConfigDict, arg: str | None) -> None:
+  """What Matrix-SSL takes over from MEC: heads, teacher, optimizer, probe.
+
+  Args:
+    c: of `joint_embedding`.
+    arg: the same.
+  """
+  objective, optimizer = c.objective, c.optimizer
+  objective.momentum = 0.99
+  objective.projector.widths = (256, 256, 256)
+  objective.predictor = ConfigDict({"widths": (64, 256)})
+  optimizer.decay = "all"
+  if arg in ("cifar10_resnet18", "resnet50"):
+    objective.projector.widths = (2048, 2048, 2048)
+    objective.predictor.widths = (512, 2048)
+    optimizer.name = "sgd"
+    optimizer.base_learning_rate = 0.5
+  if arg == "resnet50":
+    objective.momentum = 0.996
+    c.batch_size = 1024
+    c.epochs = 100
+    optimizer.warmup = "linspace"
+    optimizer.weight_decay = 1e-5
+    c.evaluation.linear.base_learning_rate = 0.03
+    c.evaluation.linear.epochs = 100
+
+
 def _small(c: ConfigDict) -> None:
   """What the data sets for a CPU have in common."""
   c.encoder.update(depth=10, width_multiplier=0.25)
