@@ -1,5 +1,6 @@
 """Student and teacher of the two-view methods: heads, passes, branches."""
 
+from collections.abc import Callable
 import dataclasses
 
 import jax
@@ -57,7 +58,7 @@ class Teacher:
     copied: starts as a copy of the student; else with weights of its own.
   """
 
-  rate: object
+  rate: Callable[..., jax.Array | float]
   before: bool = False
   copied: bool = True
 
