@@ -1,11 +1,13 @@
 """MEC: maximum entropy coding of a student and a momentum teacher.
 
 Command:   python launch/train.py --config=configs/mec.py
-Cost:      embedded digits: to be measured.
-Number:    to be measured.
+Cost:      embedded digits: 215 s on 2 CPU cores, with another run beside it.
+Number:    k-NN 80.8 %, linear 91.1 % (one seed, measured here; raw pixels:
+           k-NN 97.5 %; the untrained network: at most 17.2 %).
 
-  :fashion_mnist     --config.data.folder=FOLDER (launch/prepare_data.py
-                     --idx); to be measured.
+  :fashion_mnist     --config.data.folder=FOLDER (launch/prepare_data.py --idx);
+                     k-NN 73.8 %, linear 77.6 % with 20,000 images (one seed,
+                     measured here).
   :cifar10_resnet18  CIFAR-10; the setting is ours, number unknown.
   :resnet18          224 px, --config.data.folder=/my/images; own data.
   :resnet50          ImageNet, 100 epochs, batch 1024: 70.8 linear probe (the

@@ -1,11 +1,13 @@
 """MoCo v2: a query, its key, and a queue of former keys.
 
 Command:   python launch/train.py --config=configs/moco_v2.py
-Cost:      embedded digits: to be measured.
-Number:    to be measured.
+Cost:      embedded digits: 124 s on 2 CPU cores, with another run beside it.
+Number:    k-NN 87.2 %, linear 92.8 % (one seed, measured here; raw pixels:
+           k-NN 97.5 %; the untrained network: at most 17.2 %).
 
-  :fashion_mnist     --config.data.folder=FOLDER (launch/prepare_data.py
-                     --idx); to be measured.
+  :fashion_mnist     --config.data.folder=FOLDER (launch/prepare_data.py --idx);
+                     k-NN 77.7 %, linear 80.0 % with 20,000 images (one seed,
+                     measured here).
   :cifar10_resnet18  CIFAR-10, near solo-learn's setting of MoCo v2+, whose
                      momentum grows to 0.999; number unknown.
   :resnet18          224 px, --config.data.folder=/my/images; own data.

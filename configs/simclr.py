@@ -1,11 +1,13 @@
 """SimCLR: two views of an image against all other images of the batch.
 
 Command:   python launch/train.py --config=configs/simclr.py
-Cost:      embedded digits: to be measured.
-Number:    to be measured.
+Cost:      embedded digits: 172 s on 2 CPU cores, with another run beside it.
+Number:    k-NN 95.8 %, linear 97.8 % (one seed, measured here; raw pixels:
+           k-NN 97.5 %; the untrained network: at most 17.2 %).
 
-  :fashion_mnist     --config.data.folder=FOLDER (launch/prepare_data.py
-                     --idx); to be measured.
+  :fashion_mnist     --config.data.folder=FOLDER (launch/prepare_data.py --idx);
+                     k-NN 78.7 %, linear 80.9 % with 20,000 images (one seed,
+                     measured here).
   :cifar10_resnet18  CIFAR-10, near solo-learn's setting, 1000 epochs; its
                      README: 90.74 linear.
   :resnet18          224 px, --config.data.folder=/my/images; own data.

@@ -1,11 +1,13 @@
 """SimSiam: a prediction of the other view, and no negatives.
 
 Command:   python launch/train.py --config=configs/simsiam.py
-Cost:      embedded digits: to be measured.
-Number:    to be measured.
+Cost:      embedded digits: 167 s on 2 CPU cores, with another run beside it.
+Number:    k-NN 72.2 %, linear 85.8 % (one seed, measured here; raw pixels:
+           k-NN 97.5 %; the untrained network: at most 17.2 %).
 
-  :fashion_mnist     --config.data.folder=FOLDER (launch/prepare_data.py
-                     --idx); to be measured.
+  :fashion_mnist     --config.data.folder=FOLDER (launch/prepare_data.py --idx);
+                     k-NN 75.4 %, linear 77.8 % with 20,000 images (one seed,
+                     measured here).
   :cifar10_resnet18  CIFAR-10, near solo-learn's setting, 1000 epochs; its
                      README: 90.51 linear.
   :resnet18          224 px, --config.data.folder=/my/images; own data.

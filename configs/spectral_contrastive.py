@@ -1,11 +1,13 @@
 """Spectral contrastive learning: a factorisation of the augmentation graph.
 
 Command:   python launch/train.py --config=configs/spectral_contrastive.py
-Cost:      embedded digits: to be measured.
-Number:    to be measured.
+Cost:      embedded digits: 193 s on 2 CPU cores, with another run beside it.
+Number:    k-NN 88.3 %, linear 95.0 % (one seed, measured here; raw pixels:
+           k-NN 97.5 %; the untrained network: at most 17.2 %).
 
-  :fashion_mnist     --config.data.folder=FOLDER (launch/prepare_data.py
-                     --idx); to be measured.
+  :fashion_mnist     --config.data.folder=FOLDER (launch/prepare_data.py --idx);
+                     k-NN 75.9 %, linear 77.9 % with 20,000 images (one seed,
+                     measured here).
   :cifar10_resnet18  CIFAR-10, the authors' setting, 800 epochs: 92.07 linear
                      (recollection, not verified).
   :resnet18          224 px, --config.data.folder=/my/images; own data.

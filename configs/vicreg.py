@@ -1,11 +1,13 @@
 """VICReg: invariance, variance and covariance of two views.
 
 Command:   python launch/train.py --config=configs/vicreg.py
-Cost:      embedded digits: to be measured.
-Number:    to be measured.
+Cost:      embedded digits: 181 s on 2 CPU cores, with another run beside it.
+Number:    k-NN 96.9 %, linear 98.9 % (one seed, measured here; raw pixels:
+           k-NN 97.5 %; the untrained network: at most 17.2 %).
 
-  :fashion_mnist     --config.data.folder=FOLDER (launch/prepare_data.py
-                     --idx); to be measured.
+  :fashion_mnist     --config.data.folder=FOLDER (launch/prepare_data.py --idx);
+                     k-NN 78.5 %, linear 81.2 % with 20,000 images (one seed,
+                     measured here).
   :cifar10_resnet18  CIFAR-10, near solo-learn's setting, 1000 epochs; its
                      README: 92.07 linear.
   :resnet18          224 px, --config.data.folder=/my/images; own data.
