@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import runs
 
 from mmae_jax import checks, config as config_lib
 from mmae_jax.train import (
@@ -17,7 +18,6 @@ from mmae_jax.train import (
 )
 from mmae_jax.train.metrics import Metrics, read_metrics
 from mmae_jax.types import RunInfo, UsageError
-import runs
 
 # Effective ranks of healthy runs on digits, a twentieth of the run apart: the
 # poorest beginning that was seen (MAE), and the deepest passing fall (U-MAE).

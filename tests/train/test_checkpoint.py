@@ -8,10 +8,10 @@ import jax
 import numpy as np
 from programs import refused
 import pytest
+import runs
 
 from mmae_jax.train import checkpoint, diagnostics, digests, loop
 from mmae_jax.types import UsageError
-import runs
 
 
 def train(workdir, **changes):

@@ -7,10 +7,10 @@ import signal
 import numpy as np
 from programs import call
 import pytest
+import runs
 
 from mmae_jax.train import loop
 from mmae_jax.train.metrics import read_metrics
-import runs
 
 CHANGES = {
   "plane.every": 0.25,

@@ -12,11 +12,11 @@ import time
 import all_objectives
 import numpy as np
 import pytest
+import runs
 
 from mmae_jax import objectives
 from mmae_jax.train import digests
 from mmae_jax.train.metrics import read_metrics
-import runs
 
 STEPS = 12
 CHANGES = {"epochs": STEPS / 22, "plane.every": 0.5}

@@ -7,11 +7,11 @@ import signal
 import jax
 import numpy as np
 import pytest
+import runs
 
 from mmae_jax.train import digests, loop, state as state_lib
 from mmae_jax.train.metrics import read_metrics
 from mmae_jax.types import UsageError
-import runs
 
 STEPS = 22
 SAVED_EVERY = 5

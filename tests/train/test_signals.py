@@ -9,10 +9,10 @@ import signal
 import time
 
 import pytest
+import runs
 
 from mmae_jax.train import digests
 from mmae_jax.train.metrics import read_metrics
-import runs
 
 CODES = {signal.SIGTERM: 143, signal.SIGINT: 130}
 
