@@ -1,7 +1,7 @@
 """BYOL: the online network predicts an average of itself.
 
 Command:   python launch/train.py --config=configs/byol.py
-Cost:      embedded digits: 195 s on 2 CPU cores, with another run beside it.
+Cost:      embedded digits: 133 s on 2 CPU cores.
 Number:    k-NN 78.3 %, linear 89.4 % (one seed, measured here; raw pixels:
            k-NN 97.5 %; the untrained network: at most 17.2 %).
 

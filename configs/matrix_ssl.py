@@ -1,7 +1,7 @@
 """Matrix-SSL: matrix uniformity and matrix alignment.
 
 Command:   python launch/train.py --config=configs/matrix_ssl.py
-Cost:      embedded digits: 160 s on 2 CPU cores, with another run beside it.
+Cost:      embedded digits: 131 s on 2 CPU cores.
 Number:    k-NN 80.3 %, linear 91.7 % (one seed, measured here; raw pixels:
            k-NN 97.5 %; the untrained network: at most 17.2 %).
 

@@ -1,7 +1,7 @@
 """MEC: maximum entropy coding of a student and a momentum teacher.
 
 Command:   python launch/train.py --config=configs/mec.py
-Cost:      embedded digits: 215 s on 2 CPU cores, with another run beside it.
+Cost:      embedded digits: 134 s on 2 CPU cores.
 Number:    k-NN 80.8 %, linear 91.1 % (one seed, measured here; raw pixels:
            k-NN 97.5 %; the untrained network: at most 17.2 %).
 

@@ -1,7 +1,7 @@
 """MoCo v2: a query, its key, and a queue of former keys.
 
 Command:   python launch/train.py --config=configs/moco_v2.py
-Cost:      embedded digits: 124 s on 2 CPU cores, with another run beside it.
+Cost:      embedded digits: 84 s on 2 CPU cores.
 Number:    k-NN 87.2 %, linear 92.8 % (one seed, measured here; raw pixels:
            k-NN 97.5 %; the untrained network: at most 17.2 %).
 

@@ -1,7 +1,7 @@
 """MoCo v3: contrast with a momentum encoder, without a queue.
 
 Command:   python launch/train.py --config=configs/moco_v3.py
-Cost:      embedded digits: 200 s on 2 CPU cores, with another run beside it.
+Cost:      embedded digits: 124 s on 2 CPU cores.
 Number:    k-NN 91.4 %, linear 95.6 % (one seed, measured here; raw pixels:
            k-NN 97.5 %; the untrained network: at most 17.2 %).
 

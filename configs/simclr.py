@@ -1,7 +1,7 @@
 """SimCLR: two views of an image against all other images of the batch.
 
 Command:   python launch/train.py --config=configs/simclr.py
-Cost:      embedded digits: 172 s on 2 CPU cores, with another run beside it.
+Cost:      embedded digits: 97 s on 2 CPU cores.
 Number:    k-NN 95.8 %, linear 97.8 % (one seed, measured here; raw pixels:
            k-NN 97.5 %; the untrained network: at most 17.2 %).
 

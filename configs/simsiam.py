@@ -1,7 +1,7 @@
 """SimSiam: a prediction of the other view, and no negatives.
 
 Command:   python launch/train.py --config=configs/simsiam.py
-Cost:      embedded digits: 167 s on 2 CPU cores, with another run beside it.
+Cost:      embedded digits: 102 s on 2 CPU cores.
 Number:    k-NN 72.2 %, linear 85.8 % (one seed, measured here; raw pixels:
            k-NN 97.5 %; the untrained network: at most 17.2 %).
 

@@ -1,7 +1,7 @@
 """Spectral contrastive learning: a factorisation of the augmentation graph.
 
 Command:   python launch/train.py --config=configs/spectral_contrastive.py
-Cost:      embedded digits: 193 s on 2 CPU cores, with another run beside it.
+Cost:      embedded digits: 96 s on 2 CPU cores.
 Number:    k-NN 88.3 %, linear 95.0 % (one seed, measured here; raw pixels:
            k-NN 97.5 %; the untrained network: at most 17.2 %).
 

@@ -1,7 +1,7 @@
 """VICReg: invariance, variance and covariance of two views.
 
 Command:   python launch/train.py --config=configs/vicreg.py
-Cost:      embedded digits: 181 s on 2 CPU cores, with another run beside it.
+Cost:      embedded digits: 102 s on 2 CPU cores.
 Number:    k-NN 96.9 %, linear 98.9 % (one seed, measured here; raw pixels:
            k-NN 97.5 %; the untrained network: at most 17.2 %).
 

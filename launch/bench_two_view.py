@@ -72,14 +72,12 @@ def measure(arguments) -> dict:
   if "matrix_ssl" in losses:
     losses[tables.DENSE] = _dense(recipes["matrix_ssl"])
   colours = _photometries(recipes)
-  groups = (network, losses, colours)
-  runs = [run for group in groups for run, _ in group.values()]
-  times = iter(_turns(runs, arguments))
+  # One group after the other: between two steps of the network the small arrays
+  # of the others would settle in the memory that is kept for a step, which then
+  # needs it a second time.
   network, losses, colours = (
-    {name: _row(report, next(times)) for name, (_, report) in group.items()}
-    for group in groups
+    _turns(group, arguments) for group in (network, losses, colours)
   )
-
   step = network[OURS]["seconds_median"]
   for row in network.values():
     row["images_per_second"] = arguments.batch / row["seconds_median"]
@@ -267,19 +265,21 @@ def _compiled(function, arguments):
   }
 
 
-def _turns(runs, arguments):
-  """Seconds of a call, a list for every run: one after the other, in rounds."""
-  calls = []
-  for run in runs:
+def _turns(programs, arguments):
+  """{name: row} of {name: (run, report)}: one after the other, in rounds."""
+  calls = {}
+  for name, (run, _) in programs.items():
     seconds = bench_step.timed(run, 1)
     if seconds < _WARMED_BELOW:
       seconds = bench_step.timed(run, 1)
-    calls.append(arguments.steps or min(max(int(_TICK / seconds), 1), 100))
-  times = [[] for _ in runs]
+    calls[name] = arguments.steps or min(max(int(_TICK / seconds), 1), 100)
+  times = {name: [] for name in programs}
   for _ in range(arguments.rounds):
-    for run, count, own in zip(runs, calls, times, strict=True):
-      own.append(bench_step.timed(run, count) / count)
-  return times
+    for name, (run, _) in programs.items():
+      times[name].append(bench_step.timed(run, calls[name]) / calls[name])
+  return {
+    name: _row(report, times[name]) for name, (_, report) in programs.items()
+  }
 
 
 def _row(report, seconds):

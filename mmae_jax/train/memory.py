@@ -19,8 +19,9 @@ def keep_freed_memory() -> bool:
   blocks, so every step touches every page for the first time: with ViT-B/16
   at batch 16 that is 830,000 page faults and up to a third of the step.
   Must be called before JAX starts its threads; the process then keeps its
-  largest size. Nothing happens where JAX will use an accelerator, or where
-  there is no glibc.
+  largest size, and where small arrays of another program have settled in what
+  a step has left, the next step takes new memory beside it. Nothing happens
+  where JAX will use an accelerator, or where there is no glibc.
 
   Returns:
     Whether it was done.
