@@ -140,6 +140,11 @@ def check_run(folder, *, labelled=True, linear=True, dim=8):
   return records
 
 
+def feature_dim(config):
+  """Entries of a feature of what `shrink` leaves."""
+  return 32 if config.encoder.name == "resnet" else 8
+
+
 @pytest.fixture(scope="module", params=NAMES)
 def run(request, tmp_path_factory):
   """A finished run of the no-argument form of each config."""
@@ -154,7 +159,7 @@ def test_the_embedded_data(run):
   """Each no-argument form, and its encoder as a function."""
   encode, info = load_encoder(run)
   dim = info["dim"]
-  assert dim == (32 if info["config"].encoder.name == "resnet" else 8)
+  assert dim == feature_dim(info["config"])
   records = check_run(run, dim=dim)
   last = next(r for r in records[::-1] if r["kind"] == "eval")
   assert info["step"] == last["step"]
@@ -309,7 +314,9 @@ def test_every_argument_runs(name, argument, tmp_path):
     config.data.folder = str(grey)
   loop.run(config, tmp_path / "run")
   check_run(
-    tmp_path / "run", linear=config.evaluation.linear.form == "logistic"
+    tmp_path / "run",
+    linear=config.evaluation.linear.form == "logistic",
+    dim=feature_dim(config),
   )
 
 
