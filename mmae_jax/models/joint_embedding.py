@@ -1,4 +1,4 @@
-"""Encoder, projector and, for some methods, predictor in a row."""
+"""Encoder, projector and, for some methods, what stands on top of it."""
 
 from typing import NamedTuple
 
@@ -16,11 +16,14 @@ class Embedding(NamedTuple):
     projection: [batch, dim] of the projector, not normalised.
     prediction: [batch, dim] of the predictor; the projection where there is
       none.
+    scores: [batch, classes], cosines of the projection with prototypes; None
+      where there are none.
   """
 
   representation: Array
   projection: Array
   prediction: Array
+  scores: Array | None = None
 
 
 class JointEmbedding(nn.Module):
@@ -30,11 +33,13 @@ class JointEmbedding(nn.Module):
     encoder: a module with `represent(images, *, train, groups)`.
     projector: a head, `heads.MLP`.
     predictor: another on the projection, or None.
+    prototypes: `heads.Prototypes` on the projection, or None.
   """
 
   encoder: nn.Module
   projector: nn.Module
   predictor: nn.Module | None = None
+  prototypes: nn.Module | None = None
 
   def __call__(
     self, images: Array, *, train: bool, groups: Array | None = None
@@ -48,11 +53,34 @@ class JointEmbedding(nn.Module):
     Returns:
       An Embedding.
     """
-    h = self.encoder.represent(images, train=train, groups=groups)
+    return self.project(
+      self.encoder.represent(images, train=train, groups=groups),
+      train=train,
+      groups=groups,
+    )
+
+  def represent(self, images: Array, **kwargs) -> Array:
+    """The encoder alone, [batch, feature_dim]."""
+    return self.encoder.represent(images, **kwargs)
+
+  def project(
+    self, h: Array, *, train: bool, groups: Array | None = None
+  ) -> Embedding:
+    """The heads alone, as `__call__`.
+
+    Args:
+      h: representations, [batch, feature_dim].
+      train: as `__call__`.
+      groups: as `__call__`.
+    Returns:
+      An Embedding.
+    """
     z = self.projector(h, train=train, groups=groups)
-    if self.predictor is None:
-      return Embedding(h, z, z)
-    return Embedding(h, z, self.predictor(z, train=train, groups=groups))
+    p = z
+    if self.predictor is not None:
+      p = self.predictor(z, train=train, groups=groups)
+    scores = None if self.prototypes is None else self.prototypes(z)
+    return Embedding(h, z, p, scores)
 
   @property
   def has_batch_norm(self) -> bool:

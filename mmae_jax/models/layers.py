@@ -159,9 +159,16 @@ class Block(nn.Module):
     self.norm2 = layer_norm()
     self.mlp = MLP(self.width, int(self.width * self.mlp_ratio), self.dtype)
 
-  def __call__(self, x: Array) -> Array:
-    x = x + self.attn(self.norm1(x))
-    return x + self.mlp(self.norm2(x))
+  def __call__(self, x: Array, scales: Array | None = None) -> Array:
+    """`scales` are factors of both branches, [batch, 2]; None is 1."""
+    first = self.attn(self.norm1(x))
+    if scales is not None:
+      first = first * scales[:, 0, None, None].astype(first.dtype)
+    x = x + first
+    second = self.mlp(self.norm2(x))
+    if scales is not None:
+      second = second * scales[:, 1, None, None].astype(second.dtype)
+    return x + second
 
 
 def make_blocks(

@@ -77,3 +77,38 @@ def position_table(width: int, grid: int) -> np.ndarray:
   rows, columns = np.divmod(np.arange(grid * grid), grid)
   tokens = np.concatenate([line[columns], line[rows]], axis=1)
   return np.concatenate([np.zeros((1, width)), tokens])
+
+
+def resize_positions(grid: int, new_grid: int) -> np.ndarray:
+  """The linear map that brings positions of one grid to another.
+
+  Bicubic with the coefficient -3/4, whose pixels are areas ("align_corners"
+  False) and which is not antialiased: PyTorch's `interpolate`, by which the
+  programs of MAE and DINO change the resolution (DINO's asks for a factor that
+  is 0.1 / grid too large, against rounding, and so samples a little closer).
+
+  Args:
+    grid: tokens along one side.
+    new_grid: tokens along one side afterwards.
+  Returns:
+    [new_grid^2, grid^2], float64; rows sum to 1. The class token is not in it.
+  """
+  # Where the new tokens lie among the old; the edge is repeated outside.
+  at = (np.arange(new_grid) + 0.5) * grid / new_grid - 0.5
+  first = np.floor(at).astype(int) - 1
+  line = np.zeros((new_grid, grid))
+  for k in range(4):
+    weights = _cubic(np.abs(at - (first + k)))
+    np.add.at(
+      line,
+      (np.arange(new_grid), np.clip(first + k, 0, grid - 1)),
+      weights,
+    )
+  return np.kron(line, line)
+
+
+def _cubic(x: np.ndarray, a: float = -0.75) -> np.ndarray:
+  """Keys' cubic convolution kernel at distances below 2."""
+  near = ((a + 2) * x - (a + 3)) * x * x + 1
+  far = a * (((x - 5) * x + 8) * x - 4)
+  return np.where(x <= 1, near, far)

@@ -1,4 +1,4 @@
-"""Vision transformer with fixed 2-D sine-cosine positions and a class token."""
+"""Vision transformer with a class token and positions of a square grid."""
 
 import math
 
@@ -49,8 +49,11 @@ class ViT(nn.Module):
     depth: number of blocks.
     heads: number of attention heads.
     patch_size: side of a patch in pixels.
-    image_size: side of the square image in pixels.
+    image_size: side of the square image in pixels; those of other sizes get
+      positions that are interpolated, see `patches.resize_positions`.
     mlp_ratio: hidden entries of an MLP over width.
+    learned_positions: positions are parameters (DINO) and begin normal with
+      deviation 0.02; else fixed sines and cosines (MAE, MoCo v3).
     dtype: "bfloat16" for products in bfloat16; parameters, residual stream,
       LayerNorm and softmax stay float32. None promotes.
     remat: compute each block again in the backward pass, to save memory.
@@ -62,6 +65,7 @@ class ViT(nn.Module):
   patch_size: int
   image_size: int
   mlp_ratio: float = 4.0
+  learned_positions: bool = False
   dtype: str | None = None
   remat: bool = False
 
@@ -71,7 +75,12 @@ class ViT(nn.Module):
         f"image_size {self.image_size} is not divisible by patch_size"
         f" {self.patch_size}"
       )
-    self.positions = patches_lib.position_table(self.width, self.grid)
+    if self.learned_positions:
+      self.pos_embed = self.param(
+        "pos_embed",
+        nn.initializers.normal(0.02),
+        (1, 1 + self.num_patches, self.width),
+      )
     self.cls_token = self.param(
       "cls_token", nn.initializers.normal(0.02), (1, 1, self.width)
     )
@@ -114,7 +123,8 @@ class ViT(nn.Module):
     """Tokens after the final norm, the class token first.
 
     Args:
-      images: [batch, image_size, image_size, 3], float, normalised.
+      images: [batch, size, size, 3], float, normalised; a multiple of
+        patch_size.
       kept: patches to look at, int [batch, n], in any order; None is all.
     Returns:
       [batch, 1 + n, width], patches in the order of `kept`.
@@ -127,21 +137,33 @@ class ViT(nn.Module):
     return self.norm(tokens)
 
   def represent(
-    self, images: Array, *, train: bool, groups: Array | None = None
+    self,
+    images: Array,
+    *,
+    train: bool,
+    groups: Array | None = None,
+    branch_scales: Array | None = None,
   ) -> Array:
     """One feature per image, the class token after the final norm.
 
     Args:
-      images: [batch, image_size, image_size, 3], float, normalised.
+      images: [batch, size, size, 3], float, normalised; a multiple of
+        patch_size.
       train: of no consequence, as `groups`; encoders with BatchNorm need it.
       groups: rows that share statistics.
+      branch_scales: factors of the branches of each block, attention and MLP,
+        [batch, depth, 2]: 0 leaves one out (drop path); None is 1.
     Returns:
       [batch, width].
     Raises:
       ValueError: images of another shape.
     """
     del train, groups
-    return self(images)[:, 0]
+    tokens = self._embed(images, None)
+    for i, block in enumerate(self.blocks):
+      scales = () if branch_scales is None else (branch_scales[:, i],)
+      tokens = block(tokens, *scales)
+    return self.norm(tokens)[:, 0]
 
   def normalise(self, tokens: Array) -> Array:
     """The final LayerNorm once more (M-MAE's feature passes it twice)."""
@@ -153,7 +175,8 @@ class ViT(nn.Module):
     """One unmasked feature per image, after the final norm.
 
     Args:
-      images: [batch, image_size, image_size, 3], float, normalised.
+      images: [batch, size, size, 3], float, normalised; a multiple of
+        patch_size.
       pool: "cls" or "auto" for the class token, "mean" for the mean of the
         patch tokens.
       layer: block to read, counted as Python does; -1 is the last.
@@ -174,15 +197,16 @@ class ViT(nn.Module):
 
   def _embed(self, images: Array, kept: Array | None) -> Array:
     """Patch tokens with positions behind the class token."""
-    expected = (self.image_size, self.image_size, 3)
-    if images.ndim != 4 or images.shape[1:] != expected:
+    size = images.shape[1] if images.ndim == 4 else 0
+    fits = size and size % self.patch_size == 0
+    if not fits or images.shape[1:] != (size, size, 3):
       raise ValueError(
-        f"images must be [batch, {', '.join(map(str, expected))}],"
-        f" got {list(images.shape)}"
+        "images must be [batch, size, size, 3], size a multiple of patch_size"
+        f" {self.patch_size}, got {list(images.shape)}"
       )
     stream = jnp.promote_types(self.cls_token.dtype, images.dtype)
     patches = patches_lib.patchify(images, self.patch_size)
-    positions = jnp.asarray(self.positions, stream)
+    positions = self._positions(size // self.patch_size, stream)
     places = positions[1:]
     if kept is not None:
       # Pixels, not tokens, are gathered: no scatter in the backward pass.
@@ -194,3 +218,18 @@ class ViT(nn.Module):
       (images.shape[0], 1, self.width),
     )
     return jnp.concatenate([cls, tokens], axis=1)
+
+  def _positions(self, grid: int, dtype) -> Array:
+    """[1 + grid^2, width], the class token's first."""
+    if self.learned_positions:
+      table = self.pos_embed[0].astype(dtype)
+    else:
+      table = patches_lib.position_table(self.width, self.grid)
+      table = jnp.asarray(table, dtype)
+    if grid == self.grid:
+      return table
+    matrix = patches_lib.resize_positions(self.grid, grid)
+    places = jnp.matmul(
+      jnp.asarray(matrix, dtype), table[1:], precision=jax.lax.Precision.HIGHEST
+    )
+    return jnp.concatenate([table[:1], places])

@@ -1,13 +1,14 @@
 """Projectors and predictors: the papers' layouts, values, initialisation."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmae_jax.models.heads import MLP
+from mmae_jax.models.heads import MLP, Prototypes
 
 BIASES = dict(hidden_bias=True, last_bias=True)
 # (what the programs of the papers have, its parameters by the spec's text).
@@ -150,3 +151,55 @@ def test_groups_and_precision():
 def test_wrong_attributes(wrong, message):
   with pytest.raises(ValueError, match=message):
     MLP(**wrong)
+
+
+@pytest.mark.parametrize("form", ["direction", "vector"])
+def test_prototypes(form):
+  """Cosines of rows with stored directions, or with vectors as they are."""
+  rng = np.random.default_rng(0)
+  z = rng.standard_normal((5, 4)).astype(np.float32)
+  head = Prototypes(3, form=form)
+  variables = head.init(jax.random.key(0), z)
+  kernel = variables["params"]["kernel"]
+  assert kernel.shape == (3, 4)
+  on_sphere = np.allclose(np.linalg.norm(kernel, axis=1), 1, rtol=1e-6)
+  assert on_sphere == (form == "vector")
+  longer = {"params": {"kernel": 2 * kernel}}
+  unit = lambda x: x / np.linalg.norm(x, axis=1, keepdims=True)
+  expected = unit(z) @ unit(kernel).T
+  np.testing.assert_allclose(head.apply(variables, z), expected, atol=1e-6)
+  factor = {"direction": 1, "vector": 2}[form]
+  np.testing.assert_allclose(
+    head.apply(longer, 3 * z), factor * expected, atol=1e-6
+  )
+  # A direction's gradient is at right angles to it, a vector's is not.
+  gradient = jax.grad(lambda p: head.apply({"params": p}, z)[:, 0].sum())(
+    variables["params"]
+  )["kernel"]
+  along = float(jnp.sum(gradient[0] * kernel[0]))
+  assert (abs(along) < 1e-6) == (form == "direction")
+
+
+def test_gelu_and_the_truncated_beginning():
+  head = MLP(
+    (64, 32),
+    hidden_bias=True,
+    last_bias=True,
+    hidden_norm=False,
+    activation="gelu",
+    begin="truncated",
+  )
+  x = jax.random.normal(jax.random.key(1), (3, 16))
+  variables = head.init(jax.random.key(0), x, train=False)
+  first, last = (variables["params"][f"linear_{i}"] for i in range(2))
+  assert not np.any(first["bias"]) and not np.any(last["bias"])
+  np.testing.assert_allclose(np.std(first["kernel"]), 0.02, rtol=0.1)
+  hidden = np.asarray(x @ first["kernel"], np.float64)
+  erf = np.vectorize(math.erf)
+  gelu = hidden * (1 + erf(hidden / math.sqrt(2))) / 2
+  np.testing.assert_allclose(
+    head.apply(variables, x, train=False),
+    gelu @ np.asarray(last["kernel"], np.float64),
+    rtol=1e-4,
+    atol=1e-6,
+  )

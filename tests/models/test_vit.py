@@ -248,8 +248,14 @@ def test_sizes_that_do_not_fit(wrong, message):
 
 def test_images_of_another_shape():
   encoder, _, variables, images = make()
-  with pytest.raises(ValueError, match=r"16, 16, 3\], got \[2, 16, 16\]"):
-    encoder.apply(variables, images[..., 0])
+  for wrong, shape in (
+    (images[..., 0], "2, 16, 16"),
+    (images[:, :8], "2, 8, 16, 3"),
+    (images[:, :6, :6], "2, 6, 6, 3"),
+  ):
+    message = rf"patch_size 4, got \[{shape}\]"
+    with pytest.raises(ValueError, match=message):
+      encoder.apply(variables, wrong)
 
 
 @pytest.mark.parametrize(
@@ -272,3 +278,54 @@ def test_build_encoder(wrong, message):
   config.update(wrong)
   with pytest.raises(types.UsageError, match=message):
     models.build_encoder(config, 16)
+
+
+# --- other resolutions ---
+
+
+@pytest.mark.parametrize(("grid", "new"), [(4, 2), (3, 5), (14, 6), (5, 5)])
+def test_positions_are_resized_as_by_torch(grid, new):
+  torch = pytest.importorskip("torch")
+  table = np.random.default_rng(0).standard_normal((grid**2, 7))
+  pixels = torch.tensor(table.reshape(1, grid, grid, 7)).permute(0, 3, 1, 2)
+  expected = torch.nn.functional.interpolate(
+    pixels, size=(new, new), mode="bicubic", align_corners=False
+  )
+  expected = expected.permute(0, 2, 3, 1).reshape(new**2, 7).numpy()
+  matrix = patches.resize_positions(grid, new)
+  np.testing.assert_allclose(matrix @ table, expected, atol=1e-12)
+
+
+def test_resized_positions_keep_constants():
+  for grid, new in ((4, 2), (6, 9)):
+    matrix = patches.resize_positions(grid, new)
+    np.testing.assert_allclose(matrix.sum(1), 1, atol=1e-12)
+
+
+@pytest.mark.parametrize("learned", [False, True])
+def test_a_small_crop_has_interpolated_positions(learned):
+  """As the same network with that table in the place of its own."""
+  encoder = vit.ViT(**SMALL, learned_positions=learned)
+  crop = jax.random.normal(jax.random.key(2), (2, 8, 8, 3))
+  variables = encoder.init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)))
+  params = variables["params"]
+  if learned:
+    assert params["pos_embed"].shape == (1, 17, 16)
+    table = np.asarray(params["pos_embed"][0], np.float64)
+  else:
+    assert "pos_embed" not in params
+    table = patches.position_table(16, 4)
+  places = patches.resize_positions(4, 2) @ table[1:]
+  small = vit.ViT(**{**SMALL, "image_size": 8}, learned_positions=True)
+  own = {
+    **params,
+    "pos_embed": jnp.asarray(np.concatenate([table[:1], places]), jnp.float32)[
+      None
+    ],
+  }
+  np.testing.assert_allclose(
+    encoder.apply(variables, crop),
+    small.apply({"params": own}, crop),
+    rtol=1e-4,
+    atol=1e-5,
+  )
