@@ -232,9 +232,14 @@ def ours(config):
   encoder = build_encoder(config.encoder, config.views["global"].size)
   objective = objectives.select(config.objective, encoder, info)
   schedule = optimizer_lib.learning_rate(
-    config.optimizer, info, epochs=config.epochs
+    config.optimizer,
+    info,
+    epochs=config.epochs,
+    first_step=objective.learns_from,
   )
-  optimizer = optimizer_lib.build(config, objective, schedule)
+  optimizer = optimizer_lib.build(
+    config, objective, schedule, total_steps=info.total_steps
+  )
   photometry = photometry_lib.make_photometry(config)
   shapes = pipeline.batch_shapes(config)
   state, shardings = state_lib.create_state(

@@ -1,5 +1,7 @@
 """Schedules against recorded numbers, and who has which rate."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,8 @@ import optax
 import pytest
 
 from mmae_jax import checks, config as config_lib
-from mmae_jax.train import optimizer
+from mmae_jax.objectives import parts
+from mmae_jax.train import clipping, optimizer
 from mmae_jax.types import Objective, RunInfo, UsageError
 
 OBJECTIVE = Objective(init=None, loss=None, branches=None)
@@ -147,7 +150,7 @@ def train(config, *, dtype="float32"):
   schedule = optimizer.learning_rate(
     config.optimizer, RunInfo(4, 1, 128, config.batch_size), epochs=4
   )
-  transform = optimizer.build(config, OBJECTIVE, schedule)
+  transform = optimizer.build(config, OBJECTIVE, schedule, total_steps=4)
   state = transform.init(params)
   update = jax.jit(transform.update)
   seen = []
@@ -228,12 +231,15 @@ def test_groups_change_nothing_else(name):
 def test_what_has_no_such_name():
   schedule = lambda step: 0.1
   with pytest.raises(UsageError) as caught:
-    optimizer.build(toy(name="adam"), OBJECTIVE, schedule)
+    optimizer.build(toy(name="adam"), OBJECTIVE, schedule, total_steps=4)
   assert str(caught.value) == (
     "--config.optimizer.name=adam: must be adamw or sgd or lars"
   )
   transform = optimizer.build(
-    toy(name="sgd", constant=("predictr",)), OBJECTIVE, schedule
+    toy(name="sgd", constant=("predictr",)),
+    OBJECTIVE,
+    schedule,
+    total_steps=4,
   )
   with pytest.raises(UsageError) as caught:
     jax.eval_shape(transform.init, start())
@@ -253,6 +259,8 @@ def test_what_has_no_such_name():
     ("adapt", "none", "adapt=none: must be matrices or all"),
     ("warmup", "cosine", "warmup=cosine: must be from_zero or linspace"),
     ("schedule_per", "day", "schedule_per=day: must be step or epoch"),
+    ("clip_each", -1.0, "clip_each=-1.0: must be at least 0"),
+    ("final_weight_decay", -1.0, "final_weight_decay=-1.0: must be at least 0"),
     ("larc_clip", True, "larc_clip=True: must be False without --config."),
   ],
 )
@@ -260,3 +268,69 @@ def test_values_that_no_run_can_use(key, value, said):
   with pytest.raises(UsageError) as caught:
     checks.check(toy(**{key: value}))
   assert str(caught.value).startswith(f"--config.optimizer.{said}")
+
+
+def test_the_decay_follows_half_a_cosine():
+  """DINO's grows: p <- p - lr (Adam + decay(step) p), matrices alone."""
+  config = toy(name="adamw", weight_decay=0.04, final_weight_decay=0.4)
+  decay = optimizer.weight_decay(config.optimizer, 4)
+  steps = np.arange(5)
+  expected = 0.4 + (0.04 - 0.4) * (1 + np.cos(np.pi * steps / 4)) / 2
+  np.testing.assert_allclose([decay(s) for s in steps], expected, rtol=1e-6)
+  plain = train(toy(name="adamw", weight_decay=0.0))
+  decayed = train(config)
+  config.unlock()
+  config.optimizer.final_weight_decay = 0.04  # from and to the same
+  same = train(config)
+  constant = train(toy(name="adamw", weight_decay=0.04))
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), same, constant
+  )
+  for after, without in zip(decayed, plain, strict=True):
+    after, without = (jax.tree.leaves(t["network"]) for t in (after, without))
+    moved = [
+      not np.array_equal(a, b) for a, b in zip(after, without, strict=True)
+    ]
+    matrices = [np.ndim(a) > 1 for a in after]
+    assert moved == matrices
+
+
+def test_each_tensor_is_clipped_by_itself():
+  clip = clipping.clip_each(1.0)
+  gradient = {"a": jnp.full((2, 2), 3.0), "b": jnp.full((3,), 0.1)}
+  clipped, _ = clip.update(gradient, clip.init(gradient))
+  np.testing.assert_allclose(np.linalg.norm(clipped["a"]), 1, rtol=1e-6)
+  np.testing.assert_array_equal(clipped["b"], gradient["b"])
+
+
+def test_a_warm_up_may_begin_above_zero():
+  """SwAV's, as numpy.linspace has it."""
+  schedule = optimizer.warmup_cosine(
+    peak=4.8,
+    end=0.0048,
+    warmup_steps=5,
+    total_steps=20,
+    start=0.3,
+    endpoint=True,
+  )
+  np.testing.assert_allclose(
+    [schedule(s) for s in range(5)], np.linspace(0.3, 4.8, 5), rtol=1e-6
+  )
+  np.testing.assert_allclose(schedule(20), 0.0048, rtol=1e-5)
+
+
+def test_the_whole_gradient_is_clipped_before_a_part_is_frozen():
+  config = toy(name="sgd", clip_norm=1.0, momentum=0.0, weight_decay=0.0)
+  schedule = lambda step: 1.0
+  freezing = dataclasses.replace(OBJECTIVE, wrap_optimizer=parts.freeze("pred"))
+  params = start("float32")
+  gradient = jax.tree.map(jnp.ones_like, params)
+  updates = []
+  for objective in (OBJECTIVE, freezing):
+    transform = optimizer.build(config, objective, schedule, total_steps=4)
+    moved, _ = transform.update(gradient, transform.init(params), params)
+    updates.append(moved["network"])
+  jax.tree.map(
+    np.testing.assert_array_equal, updates[0]["encoder"], updates[1]["encoder"]
+  )
+  assert not any(np.any(x) for x in jax.tree.leaves(updates[1]["predictor"]))
