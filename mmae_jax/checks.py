@@ -7,6 +7,7 @@ from mmae_jax.types import UsageError
 
 _POOLS = ("auto", "cls", "mean")
 _FORMS = ("logistic", "probe", "none")
+_NETWORKS = ("student", "teacher")
 _ON_ALARM = ("warn", "stop")
 _TENSORS = ("matrices", "all")
 _WARMUPS = ("from_zero", "linspace")
@@ -36,11 +37,18 @@ _RANGES = (
   (
     (
       *("data.threads", "data.workers", "optimizer.min_learning_rate"),
+      "optimizer.first_learning_rate",
       *("optimizer.weight_decay", "optimizer.clip_norm"),
+      "optimizer.clip_each",
       *("optimizer.warmup_epochs", "optimizer.vector_rate"),
     ),
     lambda x: x >= 0,
     "at least 0",
+  ),
+  (
+    ("optimizer.final_weight_decay",),
+    lambda x: x is None or x >= 0,
+    "at least 0, or None",
   ),
   (
     (
@@ -139,6 +147,14 @@ def check(config: ConfigDict) -> None:
     f"between 0 and --config.epochs={config.epochs}",
   )
   _require(
+    config.optimizer.name == "adamw"
+    or config.optimizer.final_weight_decay is None,
+    "optimizer.final_weight_decay",
+    config.optimizer.final_weight_decay,
+    f"None with --config.optimizer.name={config.optimizer.name}, whose decay is"
+    " constant",
+  )
+  _require(
     config.optimizer.larc or not config.optimizer.larc_clip,
     "optimizer.larc_clip",
     True,
@@ -172,8 +188,10 @@ def check_ranges(config: ConfigDict, *, only: str = "") -> None:
 def check_evaluation(evaluation: ConfigDict) -> None:
   """Raises UsageError for values that no evaluation can use."""
   linear, knn = evaluation.linear, evaluation.knn
+  network = evaluation.get("network", "student")  # older runs have no such key
   for key, value, ok, expected in (
     ("pool", evaluation.pool, evaluation.pool in _POOLS, " or ".join(_POOLS)),
+    ("network", network, network in _NETWORKS, " or ".join(_NETWORKS)),
     ("linear.form", linear.form, linear.form in _FORMS, " or ".join(_FORMS)),
     ("linear.c", linear.c, linear.c > 0, "positive"),
     ("knn.k", knn.k, knn.k >= 1, "at least 1"),

@@ -5,6 +5,7 @@ import hashlib
 import json
 
 from ml_collections import ConfigDict, FieldReference
+from ml_collections.config_dict import placeholder
 
 # Keys that do not change the mathematics: a run may be continued with other
 # values of them, so they are left out of its identity.
@@ -76,6 +77,7 @@ def base() -> ConfigDict:
   c.encoder.heads = 4
   c.encoder.mlp_ratio = 4.0
   c.encoder.patch_size = 16
+  c.encoder.learned_positions = False  # else fixed sines and cosines
   # Of a ResNet alone.
   c.encoder.width_multiplier = 1.0
   c.encoder.stem = "imagenet"  # or "small": 3x3, no stride, no pool
@@ -92,12 +94,16 @@ def base() -> ConfigDict:
   c.optimizer.name = "adamw"  # or "sgd", "lars"
   c.optimizer.base_learning_rate = 1.5e-4  # times batch_size / 256
   c.optimizer.min_learning_rate = 0.0
+  c.optimizer.first_learning_rate = 0.0  # where the warm-up begins
   c.optimizer.warmup_epochs = 40.0
   c.optimizer.b1 = 0.9
   c.optimizer.b2 = 0.95
   c.optimizer.eps = 1e-8
   c.optimizer.weight_decay = 0.05
-  c.optimizer.clip_norm = 0.0  # 0 is off
+  # Of adamw: where half a cosine brings the decay; None leaves it constant.
+  c.optimizer.final_weight_decay = placeholder(float)
+  c.optimizer.clip_norm = 0.0  # of the whole gradient; 0 is off
+  c.optimizer.clip_each = 0.0  # of each tensor's (DINO); 0 is off
   c.optimizer.warmup = "from_zero"  # or "linspace": its last step is the peak
   c.optimizer.schedule_per = "step"  # or "epoch": the cosine, not the warm-up
   c.optimizer.decay = "matrices"  # or "all": biases, scales and vectors too
@@ -118,6 +124,7 @@ def base() -> ConfigDict:
 
   c.evaluation = ConfigDict()
   c.evaluation.every_epochs = 10.0
+  c.evaluation.network = "student"  # or "teacher", for methods that keep one
   # The feature that is evaluated: "auto" is what two-view methods train, the
   # class token of a ViT and the mean of a ResNet's map; "cls", "mean".
   c.evaluation.pool = "auto"
@@ -222,13 +229,19 @@ def flatten(config: Mapping) -> dict[str, object]:
 
 
 def identity(config: Mapping) -> dict[str, object]:
-  """The flattened keys that decide what a run computes."""
+  """The flattened keys that decide what a run computes.
+
+  Those with the value of `base()` are left out, so that a key which a later
+  version adds, and whose default is what was always done, changes nothing.
+  """
+  defaults = flatten(base())
   return {
     key: value
     for key, value in sorted(flatten(config).items())
     if not any(
       key == out or key.startswith(out + ".") for out in _OUTSIDE_IDENTITY
     )
+    and not (key in defaults and defaults[key] == value)
   }
 
 
@@ -240,13 +253,11 @@ def digest(config: Mapping) -> str:
 
 def differing_keys(old: Mapping, new: Mapping) -> list[str]:
   """Lines "key: old -> new" for identity keys that are not the same."""
-  old, new = identity(old), identity(new)
-  absent = "(absent)"
-  return [
-    f"{key}: {old.get(key, absent)} -> {new.get(key, absent)}"
-    for key in sorted(old.keys() | new.keys())
-    if old.get(key, absent) != new.get(key, absent)
-  ]
+  keys = identity(old).keys() | identity(new).keys()
+  defaults = flatten(base())
+  values = [defaults | flatten(config) for config in (old, new)]
+  pairs = [(key, *(v.get(key, "(absent)") for v in values)) for key in keys]
+  return [f"{key}: {a} -> {b}" for key, a, b in sorted(pairs) if a != b]
 
 
 def to_json(config: ConfigDict) -> str:
