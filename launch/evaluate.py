@@ -28,7 +28,9 @@ def parser() -> argparse.ArgumentParser:
     "--checkpoints", help="of information: all (default), last, or a step"
   )
   p.add_argument(
-    "--checkpoint", default="student", choices=["student", "teacher"]
+    "--checkpoint",
+    choices=["student", "teacher"],
+    help="default: the run's evaluation.network",
   )
   p.add_argument("--out", default="", help="of features: path of the .npz")
   p.add_argument("--distributed", default="auto", choices=["on", "off", "auto"])
@@ -75,7 +77,7 @@ def main() -> None:
   step, evaluated, out = take("step"), take("checkpoint"), take("out")
   checkpoints = take("checkpoints")
   measures = kind == "information"
-  if measures and (step is not None or evaluated != "student" or out):
+  if measures and (step is not None or evaluated or out):
     commands.error(
       "information takes --checkpoints, and neither --step, --checkpoint nor"
       " --out: its branches are the objective's"

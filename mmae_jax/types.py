@@ -1,8 +1,9 @@
 """The shared records that every part of mmae_jax passes to another.
 
 `Views` is a plain dictionary, `{"global": [batch, views, height, width, 3],
-"index": int32 [batch], "seed": uint32 [batch]}`: batch first and sharded, the
-view second.
+"local": the same in another size, where a config has small crops, "index":
+int32 [batch], "seed": uint32 [batch]}`: batch first and sharded, the view
+second.
 """
 
 from collections.abc import Callable, Mapping
@@ -99,23 +100,29 @@ class Objective:
   """A self-supervised method as a record of pure functions (after optax).
 
   Attributes:
-    init: (key, views) -> (params, model_state, carry).
+    init: (key, views) -> (params, model_state, carry). A teacher, which
+      evaluation may read, is carry["teacher"] = {"params", "model_state"}.
     loss: (key, params, state, views) -> (scalar, Output); `params` are the
       network's, `state` the TrainState (for model_state, carry and step).
     after_update: (params, carry, step) -> (params, carry), after the optimizer.
     refresh: (key, carry) -> carry, the only work between steps.
     refresh_every: steps between two calls of `refresh`; 0 is never.
+    learns_from: the first step that moves the network; the learning rate's
+      schedule begins there.
     branches: (key, params, state, views) -> {name: [batch, dim]}, for the
       information plane: first the two branches of the paper, of equal shapes,
       in its order; then what else shall have its spectrum measured.
+    categories: (params, state, views) -> (logits, logits), of the classes that
+      view 1's branch predicts and that view 2's has, [batch, classes] both,
+      temperature and centre applied; for the information plane. None where a
+      method has no classes.
     reconstruct: (key, params, state, views) -> {"masked", "reconstructed"}:
       [batch, height, width, 3] in the units of the views; for the report.
     wrap_optimizer: GradientTransformation -> GradientTransformation.
-    evaluated: "student" or "teacher", the network that evaluation reads; a
-      teacher is carry["teacher"] = {"params", "model_state"}.
     carry_sharding: {carry key: PartitionSpec}; other keys by the fsdp rule, as
       parameters.
     needs: views that must be there, {"global": 1}.
+    takes: kinds of views that may be there besides, in any number.
   """
 
   init: Callable[..., tuple[PyTree, PyTree, PyTree]]
@@ -124,14 +131,16 @@ class Objective:
   after_update: Callable[..., tuple[PyTree, PyTree]] = _unchanged
   refresh: Callable[..., PyTree] | None = None
   refresh_every: int = 0
+  learns_from: int = 0
+  categories: Callable[..., tuple[Array, Array]] | None = None
   reconstruct: Callable[..., dict[str, Array]] | None = None
   wrap_optimizer: Callable[
     [optax.GradientTransformation], optax.GradientTransformation
   ] = lambda optimizer: optimizer
-  evaluated: str = "student"
   carry_sharding: Mapping[str, jax.sharding.PartitionSpec] = dataclasses.field(
     default_factory=dict
   )
   needs: Mapping[str, int] = dataclasses.field(
     default_factory=lambda: {"global": 1}
   )
+  takes: tuple[str, ...] = ()

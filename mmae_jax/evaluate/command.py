@@ -70,7 +70,7 @@ def evaluate(
   workdir: Any,
   *,
   step: int | None = None,
-  evaluated: str = "student",
+  evaluated: str | None = None,
   data: Mapping[str, Any] | None = None,
   settings: Mapping[str, Any] | None = None,
   out: str = "",
@@ -86,7 +86,7 @@ def evaluate(
     kind: "features", "knn" or "linear".
     workdir: the run's folder, or one checkpoint in it.
     step: the checkpoint; None is the newest sound one.
-    evaluated: "student" or "teacher".
+    evaluated: "student" or "teacher"; None is the run's setting.
     data: keys of `config.data` that differ from the run's: a folder or name
       is other data, whose splits are "train" and "test" unless given.
     settings: dotted keys of `config.evaluation` that differ from the run's,
@@ -103,6 +103,7 @@ def evaluate(
   config, params, model_state, step, path = checkpoint.load_network(
     workdir, step=step, evaluated=evaluated
   )
+  evaluated = evaluated or config.evaluation.get("network", "student")
   config = overrides.override(config, data or {}, settings or {})
   encoder, variables = encoder_lib.build(config, params, model_state, path=path)
   encode = features_lib.encode_of(config, encoder)

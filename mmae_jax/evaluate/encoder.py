@@ -24,7 +24,7 @@ def load_encoder(
   step: int | None = None,
   pool: str | None = None,
   layer: int | None = None,
-  evaluated: str = "student",
+  evaluated: str | None = None,
 ) -> tuple[Callable[[Any], np.ndarray], dict[str, Any]]:
   """Loads the encoder of a run as a function from images to features.
 
@@ -44,7 +44,8 @@ def load_encoder(
       None is the run's setting.
     layer: block (of a ResNet: stage) to read, -1 is the last; None is the
       run's setting.
-    evaluated: "student", or "teacher" for methods that keep one.
+    evaluated: "student", or "teacher" for methods that keep one; None is the
+      run's setting.
   Returns:
     (encode, info): `encode(images)` takes uint8 [n, H, W, 3] (or a list of
     [H, W, 3]) and returns float32 NumPy [n, dim]; `info` has method, step,

@@ -176,6 +176,8 @@ def linear_probe(
   settings = config.copy_and_resolve_references()
   with settings.unlocked():
     settings.batch_size = batch_size
+    for view in settings.views.values():
+      view.count = 0
     settings.views["global"].update(
       {"count": 1, "scale": tuple(scale), "retry": False}
     )

@@ -18,7 +18,13 @@ from mmae_jax.evaluate import (
   information,
   overrides,
 )
-from mmae_jax.train import begin, checkpoint, digests, state as state_lib
+from mmae_jax.train import (
+  begin,
+  checkpoint,
+  digests,
+  metrics,
+  state as state_lib,
+)
 from mmae_jax.types import TrainState, UsageError
 
 # Columns of the table: heading, quantity.
@@ -83,7 +89,7 @@ def evaluate(
     state = _on_mesh(state, mesh)
     if plane is None:
       train, test = source_lib.open_sources(config)
-      info = begin.run_info(config, max(len(train), config.batch_size))
+      info = begin.run_info(config, _num_examples(run, config, train))
       plane = information.Plane(
         config,
         select(config.objective, encoder, info),
@@ -112,6 +118,13 @@ def evaluate(
   return records
 
 
+def _num_examples(run, config, train):
+  """Images that the run was trained on, whatever it is measured on."""
+  starts = [r for r in metrics.read_metrics(run) if r["kind"] == "start"]
+  recorded = starts[-1].get("num_examples") if starts else None
+  return recorded or max(len(train), config.batch_size)
+
+
 def _chosen(path, checkpoints):
   """(run, steps): what `checkpoints` means in a folder."""
   if path.name.isdigit() and (path / "network").exists():
@@ -134,7 +147,7 @@ def _chosen(path, checkpoints):
 def _read(run, step):
   """(config, state, path): all but optimizer and probe, in NumPy."""
   config, params, model_state, step, path = checkpoint.load_network(
-    run, step=step
+    run, step=step, evaluated="student"
   )
   rest = checkpoint.read_arrays(path / "rest")
   state = TrainState(

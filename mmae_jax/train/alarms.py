@@ -150,7 +150,8 @@ class Alarms:
 
     A spike is a value that exceeds the median of the last
     `spike_steps` steps by so many robust standard deviations (1.4826 times
-    the median absolute deviation).
+    the median absolute deviation). Steps without a gradient, in which nothing
+    is learned yet, do not count.
 
     Args:
       rows: (step, {"loss", "grad_norm", ...}), finite, in order.
@@ -159,6 +160,8 @@ class Alarms:
     """
     raised = []
     for step, values in rows:
+      if not values["grad_norm"]:
+        continue
       for quantity, name in _SPIKES.items():
         value, seen = float(values[quantity]), self._steps[quantity]
         limit = _spike_limit(seen, self._thresholds[name])

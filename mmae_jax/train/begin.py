@@ -42,14 +42,46 @@ def run_info(config, num_examples) -> RunInfo:
 
 
 def check_views(config, objective) -> None:
-  """Raises UsageError unless the config has the views the objective needs."""
+  """Raises UsageError for views that the objective or the encoder cannot take.
+
+  Those it needs have to be there in their number, others only where it takes
+  them; none is larger than the global ones or cuts a patch.
+  """
+  views = config.views
   for name, count in objective.needs.items():
-    have = config.views[name]["count"] if name in config.views else 0
+    have = views[name]["count"] if name in views else 0
     if have != count:
       raise UsageError(
         f"--config.views.{name}.count={have}: {config.objective.name} needs"
         f" {count}"
       )
+  for name in views:
+    have = views[name]["count"]
+    if have and name not in (*objective.needs, *objective.takes):
+      raise UsageError(
+        f"--config.views.{name}.count={have}: {config.objective.name} has no"
+        " use for such views; set it to 0"
+      )
+    if have and views[name].size > views["global"].size:
+      raise UsageError(
+        f"--config.views.{name}.size={views[name].size}: larger than"
+        f" --config.views.global.size={views['global'].size}"
+      )
+    patch = config.encoder.patch_size
+    if have and config.encoder.name == "vit" and views[name].size % patch:
+      raise UsageError(
+        f"--config.views.{name}.size={views[name].size}: not a multiple of"
+        f" --config.encoder.patch_size={patch}"
+      )
+
+
+def check_evaluated(config, carry) -> None:
+  """Raises UsageError if a teacher shall be evaluated where there is none."""
+  if config.evaluation.network == "teacher" and "teacher" not in carry:
+    raise UsageError(
+      f"--config.evaluation.network=teacher: {config.objective.name} keeps no"
+      " teacher; student is the one network it has"
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +155,9 @@ def initialise_from(path, state, shardings):
     UsageError: there is no checkpoint, or the encoder there is another one.
   """
   try:
-    _, params, statistics, _, found = checkpoint.load_network(path)
+    _, params, statistics, _, found = checkpoint.load_network(
+      path, evaluated="student"
+    )
   except UsageError as e:
     raise UsageError(f"--config.init_from: {e}") from e
   network = state.params["network"]
@@ -195,7 +229,8 @@ def copy_rejected(folder, source) -> None:
 
 def refreshed(objective, state, shardings):
   """The state after the objective's work between steps."""
-  key = jax.random.fold_in(state.key, state.step)
+  # The step folds 0 and 1 into this key; see train/step.py.
+  key = jax.random.fold_in(jax.random.fold_in(state.key, state.step), 2)
   carry = jax.jit(
     objective.refresh, donate_argnums=1, out_shardings=shardings.carry
   )(key, state.carry)
@@ -227,6 +262,7 @@ def announce(metrics, config, state, start, train_step, source) -> None:
     devices=devices,
     parameters=parameters,
     flops_per_step=flops,
+    num_examples=len(source),
     memory_bytes=bytes_needed,
   )
 

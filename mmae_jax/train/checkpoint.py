@@ -235,13 +235,14 @@ def read_arrays(folder):
   )
 
 
-def load_network(path, *, step=None, evaluated="student"):
+def load_network(path, *, step=None, evaluated=None):
   """Reads the network of a run or of one checkpoint, and nothing else.
 
   Args:
     path: a run's folder, or `<run>/checkpoints/<step>`.
     step: which checkpoint of a run; the newest sound one by default.
-    evaluated: "student", or "teacher" for carry["teacher"].
+    evaluated: "student", "teacher" for carry["teacher"], or None for what
+      `config.evaluation.network` says.
   Returns:
     (config, params, model_state, step, path): a ConfigDict, two trees of
     NumPy arrays, the step and the checkpoint's folder.
@@ -264,7 +265,7 @@ def load_network(path, *, step=None, evaluated="student"):
   if problem := digests.fault(folder):
     raise UsageError(f"{folder}: {problem}")
   config = config_lib.from_json((folder / "config" / "metadata").read_text())
-  if evaluated == "teacher":
+  if (evaluated or config.evaluation.get("network")) == "teacher":
     tree = read_arrays(folder / "rest")["carry"]
     if not isinstance(tree, dict) or "teacher" not in tree:
       raise UsageError(f"{folder}: this method keeps no teacher")

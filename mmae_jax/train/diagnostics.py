@@ -121,7 +121,7 @@ class Diagnostics:
     return f"{', '.join(told)}\nreport: {self._workdir / 'report.html'}"
 
   def _variables(self, state):
-    if self._objective.evaluated == "teacher":
+    if self._config.evaluation.network == "teacher":
       teacher = state.carry["teacher"]
       return features_lib.encoder_variables(
         teacher["params"], teacher["model_state"]

@@ -67,9 +67,14 @@ def _run(config, workdir, stop, opened):
   objective = objectives.select(config.objective, encoder, info)
   begin.check_views(config, objective)
   schedule = optimizer_lib.learning_rate(
-    config.optimizer, info, epochs=config.epochs
+    config.optimizer,
+    info,
+    epochs=config.epochs,
+    first_step=objective.learns_from,
   )
-  optimizer = optimizer_lib.build(config, objective, schedule)
+  optimizer = optimizer_lib.build(
+    config, objective, schedule, total_steps=info.total_steps
+  )
   photometry = photometry_lib.make_photometry(config)
 
   # --- State: fresh, from another run's weights, or where this run stopped ----
@@ -82,6 +87,7 @@ def _run(config, workdir, stop, opened):
     mesh,
     num_classes=begin.probe_classes(config, train_source),
   )
+  begin.check_evaluated(config, state.carry)
   start = begin.find_start(folder.path)
   notes = start.notes
   checkpoints = checkpoint_lib.Checkpoints(
@@ -201,10 +207,11 @@ def _run(config, workdir, stop, opened):
       with jax.transfer_guard("disallow"):
         state, values = train_step(state, batch)
       window.add(step, values)
-      if objective.refresh and step % objective.refresh_every == 0:
+      last = step == info.total_steps
+      due = objective.refresh and step % objective.refresh_every == 0
+      if due and not last:
         state = begin.refreshed(objective, state, shardings)
 
-      last = step == info.total_steps
       log = step % log_every == 0 or last
       evaluate = step % evaluate_every == 0 and not last
       stopping = agreement.signum(stop, step, ask=log or evaluate)

@@ -81,6 +81,21 @@ def state_shardings(state, mesh, carry_sharding):
   return shardings
 
 
+def _check_carry(carry, mesh, carry_sharding):
+  """Refuses a mesh over which something in the carry cannot be split."""
+  for name, spec in carry_sharding.items():
+    for leaf in jax.tree.leaves(carry[name]):
+      for size, axes in zip(leaf.shape, spec, strict=False):
+        axes = axes if isinstance(axes, tuple) else (axes,)
+        ways = math.prod(mesh.shape[axis] for axis in axes if axis)
+        if size % ways:
+          raise UsageError(
+            f"--config.mesh: {ways} devices cannot split the {name} of this"
+            f" method, [{', '.join(map(str, leaf.shape))}], along {size}; take"
+            " a number of them that divides it"
+          )
+
+
 def initialise(key, objective, optimizer, views, *, num_classes=0):
   """A fresh TrainState; traced by `create_state`.
 
@@ -133,6 +148,7 @@ def create_state(key, objective, optimizer, views, mesh, *, num_classes=0):
     return initialise(key, objective, optimizer, blank, num_classes=num_classes)
 
   abstract = jax.eval_shape(init, key)
+  _check_carry(abstract.carry, mesh, objective.carry_sharding)
   shardings = state_shardings(abstract, mesh, objective.carry_sharding)
   return jax.jit(init, out_shardings=shardings)(key), shardings
 

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 import pytest
 
+from mmae_jax import checks, config as config_lib
 from mmae_jax.evaluate import command
 from mmae_jax.types import UsageError
 
@@ -134,3 +135,12 @@ def test_errors(folder, tmp_path, root, monkeypatch):
     SystemExit, match=rf"^error: --workdir={tmp_path}: not a run"
   ):
     _launch(root, monkeypatch, "knn", f"--workdir={tmp_path}")
+
+
+def test_a_run_of_a_version_without_teachers_to_evaluate():
+  settings = config_lib.base().evaluation
+  del settings["network"]
+  checks.check_evaluation(settings)
+  settings.network = "both"
+  with pytest.raises(UsageError, match="evaluation.network=both"):
+    checks.check_evaluation(settings)

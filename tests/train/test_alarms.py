@@ -129,6 +129,14 @@ def test_a_spike_of_one_step_is_told_once(quantity):
   assert off.trained(steps(series["loss"], series["grad_norm"])) == []
 
 
+def test_steps_in_which_nothing_is_learned_are_no_scale_for_a_spike():
+  """DeepCluster's first epoch: loss and gradient are zero."""
+  alarms = make()
+  idle = [(i, {"loss": 0.0, "grad_norm": 0.0}) for i in range(1, 200)]
+  assert not alarms.trained(idle)
+  assert not alarms.trained([(200, {"loss": 4.0, "grad_norm": 9.0})])
+
+
 def test_an_even_series_is_no_scale_for_a_spike():
   losses = np.full(100, -4.0)
   losses[60] = -3.7

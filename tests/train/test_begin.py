@@ -23,7 +23,7 @@ def runs(monkeypatch):
   monkeypatch.setattr(
     checkpoint,
     "load_network",
-    lambda path: (config, params, statistics, 7, "there"),
+    lambda path, *, evaluated: (config, params, statistics, 7, "there"),
   )
   return fresh, params, statistics["batch_stats"]
 
