@@ -12,6 +12,7 @@ import optax
 from mmae_jax import objectives
 from mmae_jax.models import build_encoder
 from mmae_jax.train import (
+  begin,
   optimizer as optimizer_lib,
   state as state_lib,
   step as step_lib,
@@ -50,10 +51,18 @@ def shrink(config):
     if name in config.objective:
       hidden = len(config.objective[name].widths) - 1
       config.objective[name].widths = (8,) * hidden + (16,)
-  if "queue_size" in config.objective:
+  if config.objective.get("queue_size"):
     config.objective.queue_size = 128
+  if "prototypes" in config.objective:
+    config.objective.prototypes = 8
+  if "clusters" in config.objective:
+    config.objective.clusters = (8, 6)
+  for name in ("freeze_epochs", "queue_epochs"):
+    if name in config.objective:
+      config.objective[name] = 0.25
   config.batch_size = 64
-  config.epochs = 1
+  # DeepCluster learns from its second epoch on.
+  config.epochs = 2 if "clusters" in config.objective else 1
   config.optimizer.warmup_epochs = 0.25
   config.evaluation.every_epochs = 1.0
   config.checkpoint.every_epochs = 0.5
@@ -80,8 +89,10 @@ def step_config(name):
 
 
 def use_vit(config):
-  """A two-view method on one block of width 8, whose step compiles fast."""
+  """A method of views on one block of width 8, whose step compiles fast."""
   config.encoder.update(name="vit", width=8, depth=1, heads=2, patch_size=4)
+  if "local" in config.views:
+    config.views.local.size = 4
   return config
 
 
@@ -89,12 +100,19 @@ def batch(config, size=None, seed=0):
   """A random batch as the pipeline makes it, in NumPy."""
   rng = np.random.default_rng(seed)
   size = size or config.batch_size
-  view = config.views["global"]
-  shape = (size, view["count"], view.size, view.size, 3)
+  views = {
+    name: (size, view["count"], view.size, view.size, 3)
+    for name, view in config.views.items()
+    if view["count"]
+  }
   return {
-    "global": rng.integers(0, 256, shape).astype(np.uint8),
+    **{
+      name: rng.integers(0, 256, shape).astype(np.uint8)
+      for name, shape in views.items()
+    },
     "label": rng.integers(-1, 10, size).astype(np.int32),
-    "index": np.arange(size, dtype=np.int32),
+    # Another batch of the 320 images in each of the five steps of an epoch.
+    "index": (np.arange(size, dtype=np.int32) + size * seed) % 320,
     "seed": rng.integers(0, 2**32, size, dtype=np.uint32),
   }
 
@@ -103,8 +121,12 @@ def photometry(key, batch):
   """Pixels to [-1, 1] in the widest float there is."""
   del key
   dtype = jnp.promote_types(jnp.float32, jax.dtypes.canonicalize_dtype(float))
-  pixels = batch["global"].astype(dtype) / 127.5 - 1
-  return {**{k: batch[k] for k in ("index", "seed")}, "global": pixels}
+  pixels = {
+    name: batch[name].astype(dtype) / 127.5 - 1
+    for name in ("global", "local")
+    if name in batch
+  }
+  return {**{k: batch[k] for k in ("index", "seed")}, **pixels}
 
 
 def record_gradients():
@@ -132,10 +154,14 @@ class Run:
     info = RunInfo(20, 5, 320, config.batch_size, microbatches)
     encoder = build_encoder(config.encoder, config.views["global"].size)
     self.objective = objectives.select(config.objective, encoder, info)
-    schedule = optimizer_lib.learning_rate(config.optimizer, info, epochs=4)
+    schedule = optimizer_lib.learning_rate(
+      config.optimizer, info, epochs=4, first_step=self.objective.learns_from
+    )
     optimizer = optax.chain(
       record_gradients(),
-      optimizer_lib.build(config, self.objective, schedule),
+      optimizer_lib.build(
+        config, self.objective, schedule, total_steps=info.total_steps
+      ),
     )
     views = jax.eval_shape(photometry, jax.random.key(0), batch(config))
     self.state, self.shardings = state_lib.create_state(
@@ -177,6 +203,9 @@ class Run:
     for i in range(first, first + steps):
       placed = jax.device_put(batch(self.config, seed=i), rows)
       self.state, metrics = self.step(self.state, placed)
+      every = self.objective.refresh_every
+      if every and (i + 1) % every == 0:
+        self.state = begin.refreshed(self.objective, self.state, self.shardings)
       seen.append(jax.tree.map(float, jax.device_get(metrics)))
     return seen
 
@@ -196,6 +225,8 @@ def gradient_error(got, expected):
     zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True)
   )
   everything = np.sqrt(sum(np.sum(np.square(e)) for _, e in leaves))
+  if not everything:  # a step in which nothing is learned
+    return max(np.abs(g).max() for g, _ in leaves)
   return max(
     np.linalg.norm(g - e) / (np.linalg.norm(e) + 1e-3 * everything)
     for g, e in leaves

@@ -10,7 +10,10 @@ import traceback
 
 from mmae_jax.types import Objective, RunInfo, UsageError
 
-_NOT_METHODS = ("networks", "parts", "two_view")
+_NOT_METHODS = (
+  *("clustering", "er", "multi_crop"),
+  *("networks", "parts", "two_view"),
+)
 
 
 def available() -> list[str]:

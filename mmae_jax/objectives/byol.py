@@ -10,7 +10,7 @@ from mmae_jax.objectives.networks import Teacher, head
 from mmae_jax.objectives.two_view import two_view
 from mmae_jax.types import Objective
 
-_HEAD = {"widths": (4096, 256), "hidden_bias": True, "last_bias": False}
+HEAD = {"widths": (4096, 256), "hidden_bias": True, "last_bias": False}
 
 
 def byol_loss(p1, p2, z1, z2):
@@ -71,8 +71,8 @@ def make(
     encoder,
     run,
     criterion,
-    projector=head("projector", encoder, _HEAD, projector),
-    predictor=head("predictor", encoder, _HEAD, predictor),
+    projector=head("projector", encoder, HEAD, projector),
+    predictor=head("predictor", encoder, HEAD, predictor),
     teacher=Teacher(
       parts.cosine_momentum(momentum, run.total_steps), copied=False
     ),

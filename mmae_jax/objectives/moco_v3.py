@@ -4,7 +4,6 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from mmae_jax import information
 from mmae_jax.information import checks, spectra
@@ -115,20 +114,7 @@ def make(
     raise ValueError(
       f"freeze_patch_embedding needs a ViT, got {type(encoder).__name__}"
     )
-  return dataclasses.replace(objective, wrap_optimizer=_freeze_patches)
-
-
-def _freeze_patches(optimizer):
-  """Neither gradient nor decay moves the patch embedding."""
-
-  def labels(params):
-    return jax.tree_util.tree_map_with_path(
-      lambda path, _: (
-        "frozen" if "patch_embed" in jax.tree_util.keystr(path) else "trained"
-      ),
-      params,
-    )
-
-  return optax.partition(
-    {"trained": optimizer, "frozen": optax.set_to_zero()}, labels
+  # Neither gradient nor decay moves it.
+  return dataclasses.replace(
+    objective, wrap_optimizer=parts.freeze("patch_embed")
   )

@@ -6,7 +6,7 @@ import dataclasses
 import jax
 
 from mmae_jax.models import heads
-from mmae_jax.models.joint_embedding import Embedding, JointEmbedding
+from mmae_jax.models.joint_embedding import JointEmbedding
 from mmae_jax.objectives import parts
 from mmae_jax.types import UsageError
 
@@ -66,23 +66,32 @@ class Teacher:
 class Networks:
   """Student and teacher passes of one method, and what they leave behind."""
 
-  def __init__(self, encoder, run, *, projector, predictor=None, teacher=None):
+  def __init__(
+    self,
+    encoder,
+    run,
+    *,
+    projector,
+    predictor=None,
+    prototypes=None,
+    teacher=None,
+  ):
     """Checks that batch, groups and micro-batches go together.
 
     Args:
       encoder: a backbone.
       run: facts of the run.
-      projector, predictor: heads.
+      projector, predictor, prototypes: heads.
       teacher: a Teacher, or None.
     Raises:
       UsageError: fewer than two images, micro-batches under BatchNorm, groups
         that do not divide the batch.
     """
-    self.student = JointEmbedding(encoder, projector, predictor)
+    self.student = JointEmbedding(encoder, projector, predictor, prototypes)
     # The teacher predicts nothing.
-    self.target = JointEmbedding(encoder, projector)
+    self.target = JointEmbedding(encoder, projector, None, prototypes)
     self.teacher = teacher
-    self._run = run
+    self.microbatches = run.microbatches
     _check_batch(self.student, run)
 
   def init(self, key, views):
@@ -135,7 +144,7 @@ class Networks:
     embedding = parts.apply(
       lambda part: apply(part)[0],
       images,
-      microbatches=self._run.microbatches,
+      microbatches=self.microbatches,
     )
     return embedding, model_state
 
@@ -160,9 +169,9 @@ class Networks:
     images = views["global"][:, :2]
     folded = images.reshape(-1, *images.shape[2:])
     embedding, model_state = self.embed(params, model_state, folded)
-    pairs = [x.reshape(-1, 2, x.shape[-1]) for x in embedding]
+    pairs = jax.tree.map(lambda x: x.reshape(-1, 2, x.shape[-1]), embedding)
     return tuple(
-      Embedding(*(x[:, view] for x in pairs)) for view in range(2)
+      jax.tree.map(lambda x, view=view: x[:, view], pairs) for view in range(2)
     ), model_state
 
   def moved(self, carry, params, step):
@@ -182,35 +191,42 @@ class Networks:
       return params, carry
     return params, self.moved(carry, params, step)
 
+  def frozen_pair(self, params, state, views):
+    """Embeddings of view 1 by the student and of view 2 by its target.
+
+    With running statistics: an image's depends on that image alone, whatever
+    the batches that the probe set is cut into. The target is the teacher where
+    there is one, else the student.
+    """
+    variables = {"params": params, **state.model_state}
+    target, own = self.student, variables
+    if self.teacher is not None:
+      teacher = state.carry["teacher"]
+      target = self.target
+      own = {"params": teacher["params"], **teacher["model_state"]}
+    first, second = (views["global"][:, i] for i in range(2))
+    return (
+      self.student.apply(variables, first, train=False),
+      target.apply(own, second, train=False),
+    )
+
   def branches(self, key, params, state, views):
     """As `Objective.branches`, with running statistics.
 
-    An image's features then depend on that image alone, whatever the batches
-    that the probe set is cut into. The branches are the two projections; with
-    a predictor the first is the prediction of view 1; with a teacher the
-    second is the teacher's projection of view 2. The representation that
-    evaluation reads is measured besides.
+    The branches are the two projections; with a predictor the first is the
+    prediction of view 1; with a teacher the second is the teacher's projection
+    of view 2. The representation that evaluation reads is measured besides.
     """
     del key
-    variables = {"params": params, **state.model_state}
-    first, second = (
-      self.student.apply(variables, views["global"][:, i], train=False)
-      for i in range(2)
-    )
+    first, second = self.frozen_pair(params, state, views)
     names = ("view_1", "view_2")
-    pair = (first.prediction, second.projection)
     if self.student.predictor is not None:
       names = ("prediction", "projection")
     if self.teacher is not None:
-      teacher = state.carry["teacher"]
-      target = self.target.apply(
-        {"params": teacher["params"], **teacher["model_state"]},
-        views["global"][:, 1],
-        train=False,
-      )
-      names, pair = ("student", "teacher"), (pair[0], target.projection)
+      names = ("student", "teacher")
     return {
-      **dict(zip(names, pair, strict=True)),
+      names[0]: first.prediction,
+      names[1]: second.projection,
       "representation": first.representation,
     }
 

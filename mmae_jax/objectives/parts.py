@@ -1,7 +1,10 @@
 """Pieces that several objectives share."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
+import optax
 
 
 def image_keys(key, seeds):
@@ -47,6 +50,17 @@ def apply(f, views, *, microbatches=1):
 
   parts = jax.lax.map(jax.checkpoint(f), jax.tree.map(fold, views))
   return jax.tree.map(unfold, parts)
+
+
+def with_terms(value):
+  """(scalar, named terms) of a loss that may have returned the scalar alone.
+
+  Args:
+    value: what a loss function returned.
+  Returns:
+    A pair.
+  """
+  return value if isinstance(value, tuple) else (value, {})
 
 
 def regularised(loss, regulariser, weight):
@@ -137,3 +151,95 @@ def ema(average, value, rate):
     return old + jnp.asarray(rate, dtype) * (new - old)
 
   return jax.tree.map(move, average, value)
+
+
+def frozen_steps(name, epochs, run):
+  """Steps of a freeze that leaves some of the run.
+
+  Args:
+    name: of the hyperparameter that holds `epochs`, for the message.
+    epochs: not negative.
+    run: facts of the run.
+  Returns:
+    The steps.
+  Raises:
+    ValueError: negative, or as long as the whole run.
+  """
+  steps = run.steps(epochs)
+  if not 0 <= steps < run.total_steps:
+    raise ValueError(
+      f"{name} must be at least 0 and less than the run's --config.epochs, got"
+      f" {epochs!r}: {steps} of {run.total_steps} steps"
+    )
+  return steps
+
+
+class _FrozenState(NamedTuple):
+  """Updates done, and the state of what is frozen."""
+
+  step: jax.Array
+  inner: optax.OptState
+
+
+def frozen_until(
+  optimizer: optax.GradientTransformation, step: int
+) -> optax.GradientTransformation:
+  """Holds parameters and moments still until a step.
+
+  Until then neither gradient nor decay moves a parameter, and the moments stay
+  as they began, as in PyTorch where a gradient is None. Only schedules go on:
+  they count the steps of the run.
+
+  Args:
+    optimizer: what moves the parameters afterwards.
+    step: the first that moves them.
+  Returns:
+    The gradient transformation.
+  """
+
+  def init(params):
+    return _FrozenState(jnp.zeros((), jnp.int32), optimizer.init(params))
+
+  def update(updates, state, params=None):
+    moves = state.step >= step
+    updates, inner = optimizer.update(updates, state.inner, params)
+    is_schedule = lambda x: isinstance(x, optax.ScaleByScheduleState)
+
+    def chosen(new, old):
+      return new if is_schedule(new) else jnp.where(moves, new, old)
+
+    return jax.tree.map(
+      lambda x: jnp.where(moves, x, jnp.zeros_like(x)), updates
+    ), _FrozenState(
+      optax.safe_increment(state.step),
+      jax.tree.map(chosen, inner, state.inner, is_leaf=is_schedule),
+    )
+
+  return optax.GradientTransformation(init, update)
+
+
+def freeze(name: str, *, step: int | None = None):
+  """Freezes what a module's name is part of, for `Objective.wrap_optimizer`.
+
+  Args:
+    name: of a module anywhere in the network.
+    step: the first step that moves it; None is never.
+  Returns:
+    GradientTransformation -> GradientTransformation.
+  """
+
+  def labels(params):
+    return jax.tree_util.tree_map_with_path(
+      lambda path, _: (
+        "frozen" if name in jax.tree_util.keystr(path) else "trained"
+      ),
+      params,
+    )
+
+  def wrap(optimizer):
+    frozen = (
+      optax.set_to_zero() if step is None else frozen_until(optimizer, step)
+    )
+    return optax.partition({"trained": optimizer, "frozen": frozen}, labels)
+
+  return wrap

@@ -10,7 +10,7 @@ from mmae_jax.objectives.two_view import two_view
 from mmae_jax.types import Objective
 
 # Under BatchNorm no bias is needed; the last one has a scale and no offset.
-_PROJECTOR = {
+PROJECTOR = {
   "widths": (2048, 2048, 128),
   "last_norm": "scale",
 }
@@ -89,6 +89,6 @@ def make(
     encoder,
     run,
     criterion,
-    projector=head("projector", encoder, _PROJECTOR, projector),
+    projector=head("projector", encoder, PROJECTOR, projector),
     joint=joint,
   )

@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 
 from mmae_jax import information
+from mmae_jax.models.joint_embedding import Embedding
+from mmae_jax.objectives import parts
 from mmae_jax.objectives.networks import Networks
 from mmae_jax.types import Objective, Output
 
@@ -17,6 +19,7 @@ def two_view(
   predictor=None,
   teacher=None,
   joint=False,
+  embeddings=False,
 ) -> Objective:
   """A method that compares two views of every image.
 
@@ -25,7 +28,8 @@ def two_view(
     run: facts of the run.
     criterion: (students, targets, step) -> scalar, or a tuple of it and named
       scalars. Both are pairs of [batch, dim], one a view, not normalised.
-      Students are predictions where there is a predictor, else projections.
+      Students are predictions where there is a predictor, else projections;
+      with `embeddings` they are Embeddings.
       Targets are the teacher's projections where there is a teacher, else the
       student's. The criterion stops gradients where it wants them stopped.
     projector, predictor: of `networks.head`; the predictor may be None.
@@ -34,6 +38,8 @@ def two_view(
       parameters are averaged.
     joint: both views in one batch and so under common BatchNorm statistics
       (SimCLR); else one pass a view.
+    embeddings: whether the criterion looks at more of the students than at
+      their predictions.
   Returns:
     The Objective; it needs two global views.
   Raises:
@@ -43,15 +49,22 @@ def two_view(
   networks = Networks(
     encoder, run, projector=projector, predictor=predictor, teacher=teacher
   )
-  dims = [h.widths[-1] for h in (predictor or projector, projector)]
+  rows = lambda dim: jax.ShapeDtypeStruct((run.batch_size, dim), jnp.float32)
+  target = rows(projector.widths[-1])
+  prediction = rows((predictor or projector).widths[-1])
+  representation = rows(encoder.feature_dim)
+
+  def compare(students, targets, step):
+    if not embeddings:
+      students = tuple(s.prediction for s in students)
+    return parts.with_terms(criterion(students, targets, step))
+
   # Traced once here: a criterion then refuses bad values before anything is
   # compiled.
   jax.eval_shape(
-    lambda students, targets: criterion(students, targets, jnp.zeros((), int)),
-    *(
-      (jax.ShapeDtypeStruct((run.batch_size, dim), jnp.float32),) * 2
-      for dim in dims
-    ),
+    lambda students, targets: compare(students, targets, jnp.zeros((), int)),
+    (Embedding(representation, target, prediction),) * 2,
+    (target,) * 2,
   )
 
   def loss(key, params, state, views):
@@ -72,12 +85,11 @@ def two_view(
         **carry,
         "teacher": {"params": kept["params"], "model_state": statistics},
       }
-    predictions = tuple(s.prediction for s in students)
-    value = criterion(
-      predictions, tuple(t.projection for t in targets), state.step
+    value, metrics = compare(
+      students, tuple(t.projection for t in targets), state.step
     )
-    value, metrics = value if isinstance(value, tuple) else (value, {})
-    metrics = {**metrics, "embedding_std": embedding_std(predictions[0])}
+    std = embedding_std(students[0].prediction)
+    metrics = {**metrics, "embedding_std": std}
     if teacher is not None:
       metrics["momentum"] = 1 - teacher.rate(state.step)
     return value, Output(
