@@ -12,7 +12,7 @@ import numpy as np
 
 from mmae_jax import information
 from mmae_jax.data import photometry as photometry_lib, pipeline, probe
-from mmae_jax.evaluate import features as features_lib, hosts
+from mmae_jax.evaluate import categories, features as features_lib, hosts
 
 Array = jax.Array
 
@@ -171,19 +171,23 @@ class Plane:
 
     def encode(state, batch):
       keys = jax.random.split(jax.random.key(_SEED))
-      branches = objective.branches(
-        keys[1],
-        state.params["network"],
-        state,
-        photometry(keys[0], batch),
-      )
+      views, params = photometry(keys[0], batch), state.params["network"]
+      branches = objective.branches(keys[1], params, state, views)
       # jax would sort the keys of a plain dictionary.
-      return collections.OrderedDict(
+      branches = collections.OrderedDict(
         (name, z.astype(jnp.promote_types(z.dtype, jnp.float32)))
         for name, z in branches.items()
       )
+      sums = {}
+      if objective.categories is not None:
+        logits = objective.categories(params, state, views)
+        sums = categories.sums(*logits, batch["valid"])
+      return branches, sums
 
-    shapes = jax.eval_shape(encode, state, pipeline.batch_shapes(config))
+    batch = pipeline.batch_shapes(config)
+    batch.pop("local", None)
+    batch["valid"] = jax.ShapeDtypeStruct((config.batch_size,), bool)
+    shapes, _ = jax.eval_shape(encode, state, batch)
     self.names = tuple(shapes)[:2]
     settings = config.plane
     enough = min(settings.size, 2 * shapes[self.names[0]].shape[-1])
@@ -209,31 +213,40 @@ class Plane:
     Args:
       state: a TrainState on the mesh.
     Returns:
-      (values, arrays): the scalars of `measure`, {name: number}; the spectra
+      (values, arrays): the scalars of `measure` and, where the objective has
+      classes, of `categories.terms`, {name: number}; the spectra
       "eigenvalues_a", "eigenvalues_b" and the "names" of the branches.
     """
     # The loop forbids implicit transfers; measuring is on its own side.
     with jax.transfer_guard("allow"):
-      first, second, *others = self._features(state).items()
+      features, sums = self._features(state)
+      first, second, *others = features.items()
       values = jax.device_get(self._measure(first[1], second[1], dict(others)))
     arrays = {
       name: values.pop(name) for name in ("eigenvalues_a", "eigenvalues_b")
     }
     arrays["names"] = np.array(self.names)
-    return {name: x.item() for name, x in values.items()}, arrays
+    values = {name: x.item() for name, x in values.items()}
+    return values | (categories.terms(sums) if sums else {}), arrays
 
   def _features(self, state):
-    """{name: [rows, dim]}, split over the mesh where the rows allow it."""
-    parts = collections.defaultdict(list)
+    """({name: [rows, dim]}, sums of `categories.sums` or {}) of all images.
+
+    The rows are split over the mesh where their number allows it.
+    """
+    parts, sums = collections.defaultdict(list), collections.Counter()
     for batch in self._images():
       valid = hosts.to_host(batch["valid"])
-      for name, z in self._encode(state, batch).items():
+      branches, own = self._encode(state, batch)
+      for name, z in branches.items():
         parts[name].append(hosts.to_host(z)[valid])
+      for name, x in own.items():
+        sums[name] = sums[name] + hosts.to_host(x).astype(np.float64)
     split = len(self.probe) % self._mesh.size == 0
     return {
       name: hosts.to_mesh(np.concatenate(rows), self._mesh, split=split)
       for name, rows in parts.items()
-    }
+    }, sums
 
   def _images(self):
     """Batches of the probe set; those of small images stay on the devices."""

@@ -44,6 +44,9 @@ _CAPTIONS = {
   "plane_er_bound": "ER's estimate, entropy less reconstruction. Its kernel"
   " smooths, so it is no certain bound of the mutual information; it cannot"
   " exceed log k (grey) for k images, and near that it tells about k.",
+  "plane_er_classes": "Entropy of the mean class distribution that view 1"
+  " predicts, and of the classes that images of view 2 are assigned to: 0 is"
+  " one class for all, log K (grey) an even use of the K classes.",
   "plane_effective_rank": "Of the second moment, the mean not taken off.",
   "plane_coding_rate": "M-MAE's log-determinant of branch a.",
   "plane_mean_squared_cosine": "U-MAE's regulariser of branch a; 1 is"
@@ -141,6 +144,13 @@ def _draw(
     ("er_ceiling", "log k", FIRST),
   )
   yield from _curves(run, "er_bound", "ER bound", lines, "nats")
+  lines = (
+    ("er_classes_entropy", "H predicted", BLUE),
+    ("er_classes_assignment_entropy", "H assigned", TEAL),
+    ("er_classes_reconstruction", "reconstruction", ORANGE),
+    ("er_classes_ceiling", "log K", FIRST),
+  )
+  yield from _curves(run, "er_classes", "Classes", lines, "nats")
   lines = (("coding_rate", "", BLUE),)
   yield from _curves(run, "coding_rate", "Coding rate", lines, "nats")
   lines = (("mean_squared_cosine", "", SLATE),)

@@ -9,7 +9,7 @@ import tiny
 
 from mmae_jax import objectives
 from mmae_jax.data import probe
-from mmae_jax.evaluate import information
+from mmae_jax.evaluate import categories, information
 from mmae_jax.models import build_encoder, flops, mae
 from mmae_jax.train import begin, state as state_lib
 from mmae_jax.types import TrainState
@@ -258,3 +258,59 @@ def test_share_of_the_training_arithmetic(name, argument):
   )
   share = points * once / (config.epochs * examples * training)
   assert share < (0.02 if argument else 0.1)
+
+
+def test_terms_of_classes():
+  """By batches with padding, against the formulas on all rows at once."""
+  rng = np.random.default_rng(0)
+  logits, targets = rng.standard_normal((2, 30, 6)).astype(np.float32) * 3
+  batches = []
+  for start in (0, 16):
+    rows = np.zeros((2, 16, 6), np.float32)
+    own = slice(start, min(start + 16, 30))
+    count = own.stop - own.start
+    rows[0, :count], rows[1, :count] = logits[own], targets[own]
+    valid = np.arange(16) < count
+    batches.append(categories.sums(*map(jnp.asarray, rows), valid))
+  sums = {k: sum(np.asarray(b[k]) for b in batches) for k in batches[0]}
+  got = categories.terms(sums)
+
+  def softmax(x):
+    e = np.exp(x.astype(np.float64))
+    return e / e.sum(1, keepdims=True)
+
+  def entropy(p):
+    p = p[p > 0]
+    return -np.sum(p * np.log(p))
+
+  q, p = softmax(logits), softmax(targets)
+  counts = np.bincount(targets.argmax(1), minlength=6) / 30
+  reconstruction = -np.mean(np.sum(p * np.log(q), 1))
+  expected = {
+    "er_classes_entropy": entropy(q.mean(0)),
+    "er_classes_target_entropy": entropy(p.mean(0)),
+    "er_classes_assignment_entropy": entropy(counts),
+    "er_classes_reconstruction": reconstruction,
+    "er_classes_bound": entropy(p.mean(0)) - reconstruction,
+    "er_classes_ceiling": np.log(6),
+  }
+  assert got.keys() == expected.keys()
+  for name, value in expected.items():
+    np.testing.assert_allclose(got[name], value, rtol=1e-5, err_msg=name)
+
+
+def test_the_plane_of_a_method_with_classes():
+  config = tiny.step_config("dino")
+  run = tiny.Run(config, devices=2, compiled=False)
+  plane = information.Plane(
+    config,
+    run.objective,
+    run.state,
+    mesh=run.mesh,
+    train_source=source(40),
+    test_source=None,
+  )
+  values, _ = plane(run.state)
+  assert values["er_classes_ceiling"] == pytest.approx(np.log(8))
+  assert 0 <= values["er_classes_assignment_entropy"] <= np.log(8) + 1e-9
+  assert values["er_ceiling"] == pytest.approx(np.log(40))
