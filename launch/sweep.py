@@ -12,8 +12,9 @@ Each run is a `launch/train.py` of its own, in a folder of its own under
 stopped one continued, so the same command carries on after an interruption;
 SIGTERM and SIGINT are passed on to the runs (exit 143, 130). A run that fails
 stands in the table with its state, the others go on, and the exit code is 1.
-`--out` then has table.md, .csv and .json, and planes.png: the information
-planes of the methods over time, with the numbers in planes.csv.
+`--out` then has table.md, .csv and .json; planes.png, the information planes of
+the methods over time; and entropy.html, a page with the entropy and
+reconstruction of all runs beside their accuracy. Numbers stand in .csv files.
 """
 
 import argparse
@@ -32,7 +33,7 @@ import sys
 import time
 
 from mmae_jax import command_line
-from mmae_jax.report import comparison, planes
+from mmae_jax.report import bounds, comparison, planes
 from mmae_jax.types import UsageError
 
 TRAIN = Path(__file__).with_name("train.py")
@@ -291,9 +292,12 @@ def main(argv: Sequence[str] | None = None, *, train: Path = TRAIN) -> int:
     comparison.Row(run.method, run.seed, run.workdir, state)
     for run, state in states.items()
   ]
-  print(comparison.write_table(out, called, rows), flush=True)
+  table = comparison.write_table(out, called, rows)
+  print(table, flush=True)
   if drawn := planes.write_planes(out, rows):
     print(f"{drawn}: information planes, numbers in {out / 'planes.csv'}")
+  if page := bounds.write_bounds(out, rows, command=called, table=table):
+    print(f"{page}: entropy, reconstruction and accuracy over epochs")
   return 0 if set(states.values()) == {"finished"} else 1
 
 

@@ -1,6 +1,6 @@
-"""The figure of a sweep: the information planes of its methods over time."""
+"""The figures of a sweep: quantities of its methods over time."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 import csv
 import io
 import math
@@ -36,6 +36,8 @@ PANELS = {
   "effective_rank_a": "Effective rank of branch a",
   "er_bound": "ER bound (nats)",
 }
+# What is not measured with the plane.
+_KINDS = {"knn_accuracy": "eval", "probe_accuracy": "train"}
 _COLOURS = (BLUE, ORANGE, GREEN, PURPLE, RED, TEAL, ROSE, SLATE)
 _DASHES = ("-", (0, (4, 1.5)), (0, (1, 1.2)))
 _COLUMNS = 4
@@ -44,7 +46,7 @@ _DPI = 120
 
 
 class Point(NamedTuple):
-  """One number of the figure, a line of planes.csv; value is finite."""
+  """One number of a figure, a line of its .csv; value is finite."""
 
   method: str
   seed: int
@@ -73,15 +75,49 @@ def write_planes(out: Path, rows: Sequence[Row]) -> Path | None:
     The path of the figure; None where no run measured the plane, and then
     nothing is written.
   """
-  points = [point for row in rows for point in _points(row)]
-  if not points:
+  return write_figure(
+    out,
+    rows,
+    name="planes",
+    panels=PANELS,
+    note="Sample side unless said. Line: mean of\nthe seeds;"
+    " band: least to largest.",
+  )
+
+
+def write_figure(
+  out: Path,
+  rows: Sequence[Row],
+  *,
+  name: str,
+  panels: Mapping[str, str],
+  note: str,
+  ceilings: Mapping[str, str] | None = None,
+) -> Path | None:
+  """Draws quantities over epochs, a panel each, and writes their numbers.
+
+  Args:
+    out: the folder that gets `name`.png and `name`.csv.
+    rows: the runs; those that are not finished do not count.
+    name: of the files.
+    panels: {quantity: title}.
+    note: stands above the legend.
+    ceilings: {quantity: another one, what it cannot exceed}, drawn dotted.
+  Returns:
+    The path of the figure; None where no run has any of the quantities, and
+    then nothing is written.
+  """
+  ceilings = ceilings or {}
+  wanted = [*panels, *dict.fromkeys(ceilings.values())]
+  points = [point for row in rows for point in _points(row, wanted)]
+  if not any(point.quantity in panels for point in points):
     return None
-  with open(out / "planes.csv", "w", newline="") as file:
+  with open(out / f"{name}.csv", "w", newline="") as file:
     writer = csv.writer(file)
     writer.writerow(Point._fields)
     writer.writerows(points)
-  path = out / "planes.png"
-  path.write_bytes(_draw(points))
+  path = out / f"{name}.png"
+  path.write_bytes(_draw(points, panels, note, ceilings))
   return path
 
 
@@ -132,26 +168,32 @@ def labels(methods: Sequence[str]) -> dict[str, str]:
 # ------------------------------------------------------------------- parts
 
 
-def _points(row: Row) -> Iterable[Point]:
+def _points(row: Row, names: Sequence[str]) -> Iterable[Point]:
   """The finite numbers of a finished run."""
   if row.state != "finished":
     return
   run = read_run(row.workdir, config={})
-  epochs = {point["step"]: point.get("epoch") for point in run.of("plane")}
-  for name in PANELS:
-    series = run.series("plane", name)
+  for name in names:
+    kind = _KINDS.get(name, "plane")
+    epochs = {point["step"]: point.get("epoch") for point in run.of(kind)}
+    series = run.series(kind, name)
     for step, value in zip(series.steps, series.values, strict=True):
       epoch = epochs[step]
       if epoch is not None and math.isfinite(value):
         yield Point(row.method, row.seed, int(step), epoch, name, float(value))
 
 
-def _draw(points: Sequence[Point]) -> bytes:
+def _draw(
+  points: Sequence[Point],
+  panels: Mapping[str, str],
+  note: str,
+  ceilings: Mapping[str, str],
+) -> bytes:
   from matplotlib.backends.backend_agg import FigureCanvasAgg
   from matplotlib.figure import Figure
 
   methods = list(dict.fromkeys(point.method for point in points))
-  shown = [n for n in PANELS if any(p.quantity == n for p in points)]
+  shown = [n for n in panels if any(p.quantity == n for p in points)]
   count = len(shown) + 1  # the last place is the legend's
   columns = min(count, _COLUMNS)
   lines = -(-count // columns)
@@ -161,19 +203,23 @@ def _draw(points: Sequence[Point]) -> bytes:
   FigureCanvasAgg(figure)
   grid = figure.subplots(lines, columns, squeeze=False).ravel()
   for axes, name in zip(grid, shown, strict=False):
-    own = [point for point in points if point.quantity == name]
     for number, method in enumerate(methods):
-      some = [point for point in own if point.method == method]
+      own = [point for point in points if point.method == method]
+      some = [point for point in own if point.quantity == name]
       if some:
         _line(axes, curve(some), **_look(number))
+      limits = {p.value for p in own if p.quantity == ceilings.get(name)}
+      if some and limits:
+        colour = _look(number)["color"]
+        axes.axhline(max(limits), color=colour, linestyle=":", linewidth=0.9)
     canvas.style(axes)
     axes.set_title(
-      PANELS[name], loc="left", fontsize=9, fontweight="bold", color=INK
+      panels[name], loc="left", fontsize=9, fontweight="bold", color=INK
     )
     axes.set_xlabel("epoch", fontsize=8, color=MUTED, labelpad=2)
   for axes in grid[len(shown) :]:
     axes.set_axis_off()
-  _legend(grid[len(shown)], labels(methods))
+  _legend(grid[len(shown)], labels(methods), note)
   figure.tight_layout(pad=0.8, h_pad=1.4, w_pad=1.2)
   return _in_few_colours(canvas.png(figure))
 
@@ -214,7 +260,7 @@ def _line(axes, line: Curve, **look):
   )
 
 
-def _legend(axes, names: dict[str, str]):
+def _legend(axes, names: dict[str, str], note: str):
   from matplotlib.lines import Line2D
 
   handles = [
@@ -229,8 +275,7 @@ def _legend(axes, names: dict[str, str]):
     frameon=False,
     fontsize=8,
     labelcolor=INK,
-    title="Sample side unless said. Line: mean of\nthe seeds;"
-    " band: least to largest.",
+    title=note,
     title_fontsize=8,
     alignment="left",
   )

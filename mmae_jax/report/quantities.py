@@ -50,6 +50,14 @@ QUANTITIES: Mapping[str, Quantity] = {
   "momentum": Quantity(
     "Teacher's momentum", "", SLATE, "1 leaves the teacher as it is."
   ),
+  "er_entropy": Quantity("Entropy", "nats", ORANGE),
+  "er_reconstruction": Quantity("Reconstruction loss", "nats", TEAL),
+  "er_bound": Quantity(
+    "ER bound", "nats", PURPLE, "Entropy minus reconstruction; to be maximised."
+  ),
+  "er_ceiling": Quantity("Ceiling of the ER bound", "nats", SLATE),
+  "teacher_temperature": Quantity("Teacher's temperature", "", SLATE),
+  "clustered": Quantity("Images that have a cluster", "%", SLATE),
   "lambda_inverse": Quantity("Lambda inverse", "", ORANGE),
   "grad_norm": Quantity("Gradient norm", "", SLATE),
   "learning_rate": Quantity("Learning rate", "", SLATE),
@@ -68,6 +76,14 @@ _IN_NATS = {
   "mmae": ("regulariser", "weighted_regulariser"),
   "simclr": ("loss",),
   "moco_v2": ("loss",),
+  "dino": ("loss",),
+  "swav": ("loss",),
+  "deepcluster": ("loss",),
+  "simclr_er": ("loss",),
+  "byol_er": ("loss",),
+  "dino_er": ("loss",),
+  "swav_er": ("loss",),
+  "deepcluster_er": ("loss",),
 }
 # Terms that are recorded without the weight they have in the loss.
 _UNWEIGHTED = {
@@ -89,6 +105,14 @@ _METHODS = {
   "moco_v3": "MoCo v3",
   "mec": "MEC",
   "matrix_ssl": "Matrix-SSL",
+  "dino": "DINO",
+  "swav": "SwAV",
+  "deepcluster": "DeepCluster-v2",
+  "simclr_er": "SimCLR+ER",
+  "byol_er": "BYOL+ER",
+  "dino_er": "DINO+ER",
+  "swav_er": "SwAV+ER (ours)",
+  "deepcluster_er": "DeepCluster+ER (ours)",
 }
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 import pytest
 from report.fake_run import plane_values
 
-from mmae_jax.report import planes
+from mmae_jax.report import bounds, planes
 from mmae_jax.report.comparison import Row, write_table
 from mmae_jax.train.metrics import Metrics
 
@@ -20,7 +20,7 @@ def _run(folder, method, seed, *, steps=(0, 10, 20), factor=1.0, plane=True):
     workdir, total_steps=20, tensorboard=False, terminal=False
   ) as metrics:
     metrics.start(0)
-    metrics.evaluation(0, {"knn_accuracy": 0.5})
+    metrics.evaluation(0, {"knn_accuracy": 0.5}, epoch=0.0)
     for step in steps if plane else ():
       values = {
         name: factor * value if isinstance(value, float) else value
@@ -133,3 +133,28 @@ def test_the_table_tells_of_the_branches(tmp_path):
   assert "| none | 1 | 50.00 | 50.00 | – | – | – | 1 |" in text
   assert "(images: 2,048; dimensions of a branch: 64)" in text
   assert "compare at equal ones" not in text
+
+
+def test_entropy_and_reconstruction_in_one_page(tmp_path):
+  rows = [
+    _run(tmp_path, "dino-fashion_mnist", 0),
+    _run(tmp_path, "byol-fashion_mnist", 0, factor=2.0),
+  ]
+  path = bounds.write_bounds(
+    tmp_path, rows, command="sweep --of=<two>", table="| a | b |"
+  )
+  page = path.read_text()
+  assert path.name == "entropy.html" and "data:image/png;base64," in page
+  assert "sweep --of=&lt;two&gt;" in page and "| a | b |" in page
+  with open(tmp_path / "entropy.csv") as file:
+    lines = list(csv.DictReader(file))
+  assert {"er_entropy", "er_bound", "er_ceiling", "knn_accuracy"} <= {
+    line["quantity"] for line in lines
+  }
+  empty = _run(tmp_path, "plain", 0, plane=False)
+  assert bounds.write_bounds(
+    tmp_path, [empty], command="", table=""
+  )  # k-NN alone
+  gone = Row("gone", 0, tmp_path / "gone", "failed")
+  nothing = {"command": "", "table": ""}
+  assert bounds.write_bounds(tmp_path, [gone], **nothing) is None
