@@ -13,12 +13,14 @@
                 each quantity of mmae_jax.information, forward and backward,
                 as a share of the step above, and beside it, in turns, the form
                 that the authors' programs use, in JAX and in PyTorch
+--suite=kmeans  DeepCluster's clustering between two epochs, on all devices
 
 python launch/bench.py --suite=step --size=b16 --batch=16
 python launch/bench.py --suite=step --size=l16 --batch=256 --dtype=bfloat16
 python launch/bench.py --suite=step --objective=two_view --batch=64 --rounds=2
 python launch/bench.py --suite=step --objective=simsiam --size=s16 --batch=256
 python launch/bench.py --suite=information --out=runs/information.json
+python launch/bench.py --suite=kmeans --rows=65536
 """
 
 import importlib
@@ -43,7 +45,9 @@ def parser():
   """The command line."""
   p = command_line.argument_parser(__doc__)
   p.add_argument(
-    "--suite", required=True, choices=["step", "input", "information"]
+    "--suite",
+    required=True,
+    choices=["step", "input", "information", "kmeans"],
   )
   p.add_argument(
     "--out",
@@ -84,6 +88,10 @@ def parser():
     choices=["auto", "on", "off"],
     help="auto: on a GPU only",
   )
+  kmeans = p.add_argument_group("kmeans")
+  kmeans.add_argument("--rows", type=int, default=65_536, help="of the bank")
+  kmeans.add_argument("--dim", type=int, default=128)
+  kmeans.add_argument("--clusters", type=int, default=3000)
   data = p.add_argument_group("input")
   data.add_argument("--threads", default="1,2,4", help="numbers to try")
   data.add_argument("--workers", default="0,1,2", help="numbers to try")
@@ -129,7 +137,7 @@ def _suite(arguments):
     raise UsageError(
       f"--size=r50: --objective={arguments.objective} masks patches of a ViT"
     )
-  if masked or arguments.suite == "input":
+  if masked or arguments.suite in ("input", "kmeans"):
     return arguments.suite
   if arguments.suite == "information":
     raise UsageError(
