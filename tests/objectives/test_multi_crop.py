@@ -15,6 +15,7 @@ from mmae_jax.models import build_encoder
 from mmae_jax.models.heads import MLP, Prototypes
 from mmae_jax.objectives import (
   byol_er,
+  clustering,
   deepcluster,
   deepcluster_er,
   dino,
@@ -390,20 +391,6 @@ def test_a_stop_before_or_after_a_refresh_changes_no_bit(tmp_path):
     checkpoints.close()
 
 
-def test_balanced_weights_change_the_loss_and_not_the_clusters():
-  config = tiny.step_config("deepcluster")
-  plain = tiny.Run(config)
-  plain.train(5)
-  config.objective.balanced = True
-  balanced = tiny.Run(config)
-  balanced.train(5)
-  assert_close(
-    plain.state.carry["centroids"], balanced.state.carry["centroids"]
-  )
-  (one,), (other,) = plain.train(1, first=5), balanced.train(1, first=5)
-  assert one["loss"] != other["loss"]
-
-
 def test_bank_and_queue_are_split_over_the_devices():
   """Each device holds an eighth of them."""
   for name, kept in (("deepcluster", "bank"), ("swav", "queue")):
@@ -413,20 +400,35 @@ def test_bank_and_queue_are_split_over_the_devices():
       assert sizes == {leaf.size // 8}
 
 
-def test_a_refresh_on_eight_devices():
-  with jax.enable_x64(True):
-    runs = [
-      tiny.Run(tiny.step_config("deepcluster"), devices=n) for n in (1, 8)
-    ]
-    for run in runs:
-      run.train(5)
-    carry, other = (jax.device_get(run.state.carry) for run in runs)
-    jax.tree.map(
-      np.testing.assert_array_equal,
-      carry["assignments"],
-      other["assignments"],
-    )
-    assert_close(other["centroids"], carry["centroids"], rtol=1e-9, atol=1e-12)
+def test_balanced_weights_are_those_of_the_clusters_of_all_images():
+  """Of two clusters of 24 and 56 of 80 images; the third is empty."""
+  _, views, state = start("deepcluster", clusters=(3,))
+  assigned = jnp.where(jnp.arange(BATCH) < 6, 0, 1)
+  rows = clustering.write_rows(
+    state.carry["assignments"]["0"], views["index"], assigned
+  )
+  carry = state.carry | {
+    "assignments": {"0": rows},
+    "counts": {"0": jnp.array([24, 56, 0])},
+  }
+  state = at(state.replace(carry=carry), STEPS)
+  seen = []
+
+  def spy(scores, assignments, *, weights=None, **kwargs):
+    seen.append(weights)
+    return real(scores, assignments, weights=weights, **kwargs)
+
+  real = deepcluster.deepcluster_loss
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(deepcluster, "deepcluster_loss", spy)
+    losses = []
+    for balanced in (False, True):
+      objective, _, _ = make("deepcluster", clusters=(3,), balanced=balanced)
+      losses.append(objective.loss(KEY, state.params, state, views)[0])
+      if not balanced:
+        assert seen[-1] is None
+  assert_close(seen[-1], jnp.where(assigned == 0, 80 / (2 * 24), 80 / (2 * 56)))
+  assert float(losses[0]) != float(losses[1])
 
 
 # --- Categories --------------------------------------------------------------

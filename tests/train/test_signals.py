@@ -35,7 +35,11 @@ def stop_at(hook, signum, workdir):
   return code, said + more
 
 
-@pytest.mark.parametrize("signum", list(CODES), ids=lambda s: s.name)
+@pytest.mark.parametrize(
+  "signum",
+  [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)],
+  ids=lambda s: s.name,
+)
 def test_a_run_that_is_stopped_in_every_phase_finishes(signum, tmp_path):
   checkpoints = tmp_path / "checkpoints"
   for phase in ("preparation", "compilation"):
