@@ -214,6 +214,16 @@ def _photometry() -> ConfigDict:
   return c
 
 
+def with_global_views_alone(config: ConfigDict) -> ConfigDict:
+  """A copy for what looks at no small crops: evaluation, information plane."""
+  copy = config.copy_and_resolve_references()
+  with copy.unlocked():
+    for name, view in copy.views.items():
+      if name != "global":
+        view.count = 0
+  return copy
+
+
 def flatten(config: Mapping) -> dict[str, object]:
   """Nested keys as dotted ones: {"data.name": "digits", ...}."""
   flat = {}

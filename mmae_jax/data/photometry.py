@@ -85,8 +85,6 @@ def make_photometry(config: ConfigDict) -> Photometry:
   def photometry(key, batch):
     views = {name: batch[name] for name in _FACTS if name in batch}
     for name, chain in chains.items():
-      if name not in batch:  # the information plane has global views alone
-        continue
       views[name] = chain(key, batch[name], batch.get("seed"))
     return views
 

@@ -25,8 +25,7 @@ class Probe:
   Attributes:
     source: a split.
     rows: positions in the split, [n]; see `evenly`.
-    config: the run's; `views["global"]` and `data.threads` are read: small
-      crops are for the loss alone.
+    config: the run's; `views` and `data.threads` are read.
   """
 
   source: Source
@@ -36,14 +35,10 @@ class Probe:
   def __len__(self) -> int:
     return len(self.rows)
 
-  @property
-  def _views(self) -> dict[str, crops.View]:
-    return crops.read_views({"global": self.config.views["global"]})
-
   def view_bytes(self) -> int:
     """What all views take as 8-bit pixels."""
-    view = self._views["global"]
-    return len(self) * 3 * view.count * view.size**2
+    views = crops.read_views(self.config.views).values()
+    return len(self) * sum(3 * v.count * v.size**2 for v in views)
 
   def batch_size(self, most: int, devices: int) -> int:
     """Rows of a batch, so that few are wasted on padding.
@@ -71,7 +66,9 @@ class Probe:
     host, hosts = jax.process_index(), jax.process_count()
     share = batch_size // hosts
     sharding = NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
-    views = pipeline.RandomViews(self.source, _SEED, self._views, (0, 1))
+    views = pipeline.RandomViews(
+      self.source, _SEED, crops.read_views(self.config.views), (0, 1)
+    )
 
     def row(i):
       at = int(self.rows[min(i, len(self) - 1)])

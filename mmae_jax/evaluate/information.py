@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 import numpy as np
 
-from mmae_jax import information
+from mmae_jax import config as config_lib, information
 from mmae_jax.data import photometry as photometry_lib, pipeline, probe
 from mmae_jax.evaluate import categories, features as features_lib, hosts
 
@@ -167,6 +167,7 @@ class Plane:
       train_source: training split.
       test_source: test split or None.
     """
+    config = config_lib.with_global_views_alone(config)
     photometry = photometry_lib.make_photometry(config)
 
     def encode(state, batch):
@@ -185,7 +186,6 @@ class Plane:
       return branches, sums
 
     batch = pipeline.batch_shapes(config)
-    batch.pop("local", None)
     batch["valid"] = jax.ShapeDtypeStruct((config.batch_size,), bool)
     shapes, _ = jax.eval_shape(encode, state, batch)
     self.names = tuple(shapes)[:2]

@@ -14,6 +14,7 @@ from absl import logging
 import jax
 import numpy as np
 
+from mmae_jax import config as config_lib
 from mmae_jax.data import pipeline
 from mmae_jax.evaluate import head as head_lib, hosts
 from mmae_jax.train import lars, optimizer as optimizer_lib
@@ -173,11 +174,9 @@ def linear_probe(
   step = head_lib.make_step(encode, head, transform, microbatches)
   predict = jax.jit(functools.partial(head.apply, train=False))
 
-  settings = config.copy_and_resolve_references()
+  settings = config_lib.with_global_views_alone(config)
   with settings.unlocked():
     settings.batch_size = batch_size
-    for view in settings.views.values():
-      view.count = 0
     settings.views["global"].update(
       {"count": 1, "scale": tuple(scale), "retry": False}
     )

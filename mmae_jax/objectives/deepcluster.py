@@ -100,8 +100,8 @@ def clustered(
   seen. After each epoch the clusterings are made anew, of the views in turn;
   until the next, an image keeps its clusters. The first epoch only fills the
   bank: nothing is learned in it, and the learning rate's schedule begins after
-  it. The last images of an epoch, which fill no
-  batch, keep rows of an earlier one; without any they have no cluster.
+  it. The last images of an epoch, which fill no batch, keep rows of an earlier
+  one; without any they have no cluster.
 
   Args:
     encoder: a backbone.
@@ -131,7 +131,6 @@ def clustered(
     )
   if iterations < 1:
     raise ValueError(f"iterations must be at least 1, got {iterations!r}")
-  checks.check_positive("temperature", temperature)
   multi_crop.check_drop_path(encoder, drop_path)
   first_step = run.steps_per_epoch
   if run.total_steps <= first_step:
@@ -211,7 +210,6 @@ def clustered(
     return value, multi_crop.output(embedding, metrics, model_state, carry)
 
   def refresh(key, carry):
-    carry = dict(carry)
     found = {"assignments": {}, "centroids": {}, "counts": {}}
     for i, (name, count) in enumerate(zip(heads, clusters, strict=True)):
       assignments, centroids = clustering.spherical_kmeans(

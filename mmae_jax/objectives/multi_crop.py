@@ -6,7 +6,7 @@ import numpy as np
 
 from mmae_jax import information
 from mmae_jax.information import spectra
-from mmae_jax.models.joint_embedding import Embedding, JointEmbedding
+from mmae_jax.models.joint_embedding import JointEmbedding
 from mmae_jax.objectives import parts
 from mmae_jax.objectives.two_view import embedding_std
 from mmae_jax.types import Output
@@ -38,7 +38,6 @@ def embed(
   module = networks.target if target else networks.student
   kinds = [k for k in KINDS if k in views and not (target and k == "local")]
   counts = [views[kind].shape[1] for kind in kinds]
-  microbatches = networks.microbatches
 
   def of_kind(kind, count, model_state):
     images = views[kind]
@@ -50,15 +49,14 @@ def embed(
 
     def apply(part):
       images, scales = part
-      if scales is not None:
-        scales = {"branch_scales": _fold(scales)}
+      left_out = {} if scales is None else {"branch_scales": _fold(scales)}
       h, updated = _grouped(module, count).apply(
         {"params": params, **model_state},
         _fold(images),
         train=True,
         mutable=["batch_stats"],
         method="represent",
-        **(scales or {}),
+        **left_out,
       )
       return _unfold(h, count), updated
 
@@ -66,7 +64,9 @@ def embed(
       h, updated = apply((images, scales))
       return h, {**model_state, **updated}
     h = parts.apply(
-      lambda part: apply(part)[0], (images, scales), microbatches=microbatches
+      lambda part: apply(part)[0],
+      (images, scales),
+      microbatches=networks.microbatches,
     )
     return h, model_state
 
@@ -83,7 +83,8 @@ def embed(
     method="project",
   )
   model_state = {**model_state, **updated}
-  return Embedding(*(_unfold(x, sum(counts)) for x in embedding)), model_state
+  unfolded = jax.tree.map(lambda x: _unfold(x, sum(counts)), embedding)
+  return unfolded, model_state
 
 
 def output(embedding, metrics, model_state, carry):
@@ -215,7 +216,7 @@ def _fold(x):
 
 
 def _unfold(x, count):
-  return x if x is None else x.reshape(-1, count, *x.shape[1:])
+  return x.reshape(-1, count, *x.shape[1:])
 
 
 def _grouped(module, count):

@@ -203,7 +203,8 @@ def frozen_until(
   def update(updates, state, params=None):
     moves = state.step >= step
     updates, inner = optimizer.update(updates, state.inner, params)
-    is_schedule = lambda x: isinstance(x, optax.ScaleByScheduleState)
+    # Of a rate or a decay: a state that does nothing but count.
+    is_schedule = lambda x: getattr(x, "_fields", None) == ("count",)
 
     def chosen(new, old):
       return new if is_schedule(new) else jnp.where(moves, new, old)

@@ -57,18 +57,20 @@ def check_views(config, objective) -> None:
       )
   for name in views:
     have = views[name]["count"]
-    if have and name not in (*objective.needs, *objective.takes):
+    if not have:
+      continue
+    if name not in (*objective.needs, *objective.takes):
       raise UsageError(
         f"--config.views.{name}.count={have}: {config.objective.name} has no"
         " use for such views; set it to 0"
       )
-    if have and views[name].size > views["global"].size:
+    if views[name].size > views["global"].size:
       raise UsageError(
         f"--config.views.{name}.size={views[name].size}: larger than"
         f" --config.views.global.size={views['global'].size}"
       )
     patch = config.encoder.patch_size
-    if have and config.encoder.name == "vit" and views[name].size % patch:
+    if config.encoder.name == "vit" and views[name].size % patch:
       raise UsageError(
         f"--config.views.{name}.size={views[name].size}: not a multiple of"
         f" --config.encoder.patch_size={patch}"

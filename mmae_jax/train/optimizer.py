@@ -111,42 +111,14 @@ def weight_decay(config: Mapping, total_steps: int):
   )
 
 
-def _scheduled_decay(decay, mask):
-  """Adds decay(step) p; the state is one that counts steps, as a rate's."""
-
-  def init(params):
-    del params
-    return optax.ScaleByScheduleState(count=jnp.zeros((), jnp.int32))
-
-  def update(updates, state, params):
-    factor = decay(state.count)
-    updates = jax.tree.map(
-      lambda g, p, decays: g + factor.astype(g.dtype) * p if decays else g,
-      updates,
-      params,
-      mask(params),
-    )
-    count = optax.safe_increment(state.count)
-    return updates, optax.ScaleByScheduleState(count=count)
-
-  return optax.GradientTransformation(init, update)
-
-
 def _adamw(config, rate, decay):
-  mask = _TENSORS[config.decay]
-  if not callable(decay):
-    return optax.adamw(
-      rate,
-      b1=config.b1,
-      b2=config.b2,
-      eps=config.eps,
-      weight_decay=decay,
-      mask=mask,
-    )
-  return optax.chain(
-    optax.scale_by_adam(b1=config.b1, b2=config.b2, eps=config.eps),
-    _scheduled_decay(decay, mask),
-    optax.scale_by_learning_rate(rate),
+  return optax.adamw(
+    rate,
+    b1=config.b1,
+    b2=config.b2,
+    eps=config.eps,
+    weight_decay=decay,
+    mask=_TENSORS[config.decay],
   )
 
 
