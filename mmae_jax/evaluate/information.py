@@ -56,11 +56,11 @@ def measure(
       coding_rate, mean_squared_cosine   of the first branch, M-MAE's program
                                 with scale 1, and U-MAE's
       alignment                 mean squared distance of paired unit rows
-      er_entropy, er_reconstruction, er_bound, er_ceiling
-                                kernel estimate, mean of both branches; the
-                                reconstruction loss; entropy minus
-                                reconstruction; log(rows), which er_bound
-                                cannot exceed
+      er_entropy, er_uniform_entropy, er_reconstruction, er_bound, er_ceiling
+                                kernel estimate, mean of both branches; what
+                                it is for uniform rows; the reconstruction
+                                loss; entropy minus reconstruction; log(rows),
+                                which er_bound cannot exceed
       dead_features, dimensions of the first branch: those that are the same
                                 for all images, see `dead_features`; all
       entropy_1_<name>, effective_rank_<name>   for each of `others`
@@ -89,6 +89,9 @@ def measure(
     "mean_squared_cosine": information.mean_squared_cosine(z1),
     "alignment": jnp.mean(jnp.sum((unit[0] - unit[1]) ** 2, axis=1)),
     "er_entropy": bound + reconstruction,
+    "er_uniform_entropy": information.vmf_uniform_entropy(
+      rows, z1.shape[1], kappa=_KAPPA
+    ),
     "er_reconstruction": reconstruction,
     "er_bound": bound,
     "er_ceiling": np.log(rows),

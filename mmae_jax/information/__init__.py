@@ -84,6 +84,7 @@ from mmae_jax.information.sphere import (
   mean_cosine as mean_cosine,
   vmf_entropy as vmf_entropy,
   vmf_reconstruction as vmf_reconstruction,
+  vmf_uniform_entropy as vmf_uniform_entropy,
 )
 from mmae_jax.information.traces import matrix_ssl_terms as matrix_ssl_terms
 from mmae_jax.information.von_mises_fisher import (

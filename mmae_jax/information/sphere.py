@@ -14,10 +14,12 @@ import numbers
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mmae_jax.information import checks, spectra
 from mmae_jax.information.von_mises_fisher import (
   check_kappa,
+  log_sphere_area,
   von_mises_fisher_log_normaliser,
 )
 
@@ -119,6 +121,36 @@ def vmf_entropy(
     z.shape[1], kappa, bessel_floor=bessel_floor
   )
   return c + _excess_entropy(z, kappa, estimator, scope)
+
+
+def vmf_uniform_entropy(rows, dim, *, kappa=10.0, bessel_floor=None):
+  """What `vmf_entropy` gives for rows spread uniformly over the sphere.
+
+      H* = c + log k - log(e^kappa + (k - 1) S),   S = 0F1(; dim/2; kappa^2/4)
+
+  The self term of a row and k - 1 others, whose kernel has the mean S. No
+  strict bound: a regular simplex is above it, at dim = k = 256 by 0.003.
+
+  Args:
+    rows, dim: k and the dimension of the embeddings, positive integers.
+    kappa: concentration of the kernel, a positive number.
+    bessel_floor: see `von_mises_fisher_log_normaliser`.
+  Returns:
+    H* in nats, a float.
+  Raises:
+    ValueError: one of them is not positive, rows or dim no integer.
+  Source:
+    Ours; the plateaus of figure 2 of Rodriguez-Galvez et al. 2023
+    (https://arxiv.org/abs/2307.10907) fit it to 0.07 nats.
+  """
+  if not isinstance(rows, numbers.Integral) or rows < 1:
+    raise ValueError(f"rows must be a positive integer, got {rows!r}")
+  _check_concentration(kappa)
+  kappa = float(kappa)
+  c = von_mises_fisher_log_normaliser(dim, kappa, bessel_floor=bessel_floor)
+  log_s = von_mises_fisher_log_normaliser(dim, kappa) - log_sphere_area(dim)
+  others = math.log(rows - 1) + log_s if rows > 1 else -math.inf
+  return c + math.log(rows) - float(np.logaddexp(kappa, others))
 
 
 def vmf_reconstruction(z1, z2, *, kappa=10.0, bessel_floor=None):

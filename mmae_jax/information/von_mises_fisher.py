@@ -129,6 +129,11 @@ def _log_s_on_host(kappa, order):
   return float(_debye(kappa, order, np)[0])
 
 
+def log_sphere_area(dim):
+  """log of the area of the unit sphere in `dim` dimensions, in nats."""
+  return dim / 2 * math.log(math.pi) + math.log(2) - math.lgamma(dim / 2)
+
+
 def von_mises_fisher_log_normaliser(dim, kappa, *, bessel_floor=None):
   """Constant c of the von Mises-Fisher density on the unit sphere.
 
@@ -171,7 +176,7 @@ def von_mises_fisher_log_normaliser(dim, kappa, *, bessel_floor=None):
       f"bessel_floor must be None or positive, got {bessel_floor!r}"
     )
   order = dim / 2 - 1
-  log_area = dim / 2 * math.log(math.pi) + math.log(2) - math.lgamma(dim / 2)
+  log_area = log_sphere_area(dim)
   on_host = isinstance(kappa, numbers.Real)
   if on_host:
     xp, kappa = np, float(kappa)

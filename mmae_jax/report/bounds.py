@@ -19,7 +19,8 @@ PANELS = {
   "probe_accuracy": "Online probe (share of the batch)",
   "knn_accuracy": "k-NN (share of the test images)",
 }
-_CEILINGS = {
+_REFERENCES = {
+  "er_entropy": "er_uniform_entropy",
   "er_bound": "er_ceiling",
   **{
     name: "er_classes_ceiling"
@@ -29,7 +30,10 @@ _CEILINGS = {
     )
   },
 }
-_NOTE = "Line: mean of the seeds; band: least to\nlargest. Dotted: a ceiling."
+_NOTE = (
+  "Line: mean of the seeds; band: least to\nlargest. Dotted: a ceiling; of the"
+  "\nentropy of branches: uniform rows."
+)
 _TEXT = (
   "The bound I(Z1; Z2) &ge; H(Z2) + E log q(Z2 | Z1) of every method, measured"
   " on a fixed set of images in the views of training. The first three panels"
@@ -38,9 +42,10 @@ _TEXT = (
   " reconstruction loss of paired rows. Those on classes are of the methods"
   " that have prototypes, centroids or a softmax: the entropy of the mean"
   " distribution that view 1 predicts, that of the classes which view 2's"
-  " images are assigned to, and the cross-entropy between them. Dotted: what a"
-  " curve"
-  " cannot exceed, log k of k images or of k classes. Curves of different"
+  " images are assigned to, and the cross-entropy between them. Dotted: the"
+  " entropy of rows spread uniformly over the sphere, in closed form; elsewhere"
+  " what a curve cannot exceed, log k of k images or of k classes. Curves of"
+  " different"
   " dimensions, classes or numbers of images do not compare in height."
 )
 _STYLE = """
@@ -71,7 +76,7 @@ def write_bounds(
     name="entropy",
     panels=PANELS,
     note=_NOTE,
-    ceilings=_CEILINGS,
+    references=_REFERENCES,
   )
   if figure is None:
     return None

@@ -41,6 +41,8 @@ _CAPTIONS = {
   " 0 is perfect agreement, 2 none.",
   "plane_sample_2": "Order 2 needs no eigenvalues; its mutual information may"
   " be negative.",
+  "plane_er_terms": "ER's kernel estimate of the entropy of the branches' unit"
+  " rows, what it is for rows spread uniformly, and the reconstruction loss.",
   "plane_er_bound": "ER's estimate, entropy less reconstruction. Its kernel"
   " smooths, so it is no certain bound of the mutual information; it cannot"
   " exceed log k (grey) for k images, and near that it tells about k.",
@@ -139,6 +141,12 @@ def _draw(
     for rank, name in ((rank, rank.removeprefix(prefix)) for rank in ranks)
   ]
   yield from _curves(run, "effective_rank", "Effective rank", lines)
+  lines = (
+    ("er_entropy", "H", ORANGE),
+    ("er_uniform_entropy", "H of uniform rows", FIRST),
+    ("er_reconstruction", "reconstruction", TEAL),
+  )
+  yield from _curves(run, "er_terms", "On the sphere", lines, "nats")
   lines = (
     ("er_bound", "bound", ROSE),
     ("er_ceiling", "log k", FIRST),

@@ -92,7 +92,7 @@ def write_figure(
   name: str,
   panels: Mapping[str, str],
   note: str,
-  ceilings: Mapping[str, str] | None = None,
+  references: Mapping[str, str] | None = None,
 ) -> Path | None:
   """Draws quantities over epochs, a panel each, and writes their numbers.
 
@@ -102,13 +102,14 @@ def write_figure(
     name: of the files.
     panels: {quantity: title}.
     note: stands above the legend.
-    ceilings: {quantity: another one, what it cannot exceed}, drawn dotted.
+    references: {quantity: another one, which it is held against}: a dotted
+      line.
   Returns:
     The path of the figure; None where no run has any of the quantities, and
     then nothing is written.
   """
-  ceilings = ceilings or {}
-  wanted = [*panels, *dict.fromkeys(ceilings.values())]
+  references = references or {}
+  wanted = [*panels, *dict.fromkeys(references.values())]
   points = [point for row in rows for point in _points(row, wanted)]
   if not any(point.quantity in panels for point in points):
     return None
@@ -117,7 +118,7 @@ def write_figure(
     writer.writerow(Point._fields)
     writer.writerows(points)
   path = out / f"{name}.png"
-  path.write_bytes(_draw(points, panels, note, ceilings))
+  path.write_bytes(_draw(points, panels, note, references))
   return path
 
 
@@ -187,7 +188,7 @@ def _draw(
   points: Sequence[Point],
   panels: Mapping[str, str],
   note: str,
-  ceilings: Mapping[str, str],
+  references: Mapping[str, str],
 ) -> bytes:
   from matplotlib.backends.backend_agg import FigureCanvasAgg
   from matplotlib.figure import Figure
@@ -208,10 +209,10 @@ def _draw(
       some = [point for point in own if point.quantity == name]
       if some:
         _line(axes, curve(some), **_look(number))
-      limits = {p.value for p in own if p.quantity == ceilings.get(name)}
-      if some and limits:
+      levels = {p.value for p in own if p.quantity == references.get(name)}
+      if some and levels:
         colour = _look(number)["color"]
-        axes.axhline(max(limits), color=colour, linestyle=":", linewidth=0.9)
+        axes.axhline(max(levels), color=colour, linestyle=":", linewidth=0.9)
     canvas.style(axes)
     axes.set_title(
       panels[name], loc="left", fontsize=9, fontweight="bold", color=INK

@@ -51,6 +51,7 @@ QUANTITIES: Mapping[str, Quantity] = {
     "Teacher's momentum", "", SLATE, "1 leaves the teacher as it is."
   ),
   "er_entropy": Quantity("Entropy", "nats", ORANGE),
+  "er_uniform_entropy": Quantity("Entropy of uniform rows", "nats", SLATE),
   "er_reconstruction": Quantity("Reconstruction loss", "nats", TEAL),
   "er_bound": Quantity(
     "ER bound", "nats", PURPLE, "Entropy minus reconstruction; to be maximised."

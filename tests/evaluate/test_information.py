@@ -10,6 +10,7 @@ import tiny
 from mmae_jax import objectives
 from mmae_jax.data import probe
 from mmae_jax.evaluate import categories, information
+from mmae_jax.information import vmf_uniform_entropy
 from mmae_jax.models import build_encoder, flops, mae
 from mmae_jax.train import begin, state as state_lib
 from mmae_jax.types import TrainState
@@ -62,6 +63,7 @@ def expected_values(z1, z2, sample_rows):
     bounds.append(10 * np.mean(np.sum(u1 * u2, axis=1)) - weights @ density)
   values["er_bound"] = np.mean(bounds)
   values["er_ceiling"] = np.log(rows)
+  values["er_uniform_entropy"] = vmf_uniform_entropy(rows, dim)
   return values
 
 
@@ -83,6 +85,7 @@ def test_the_quantities():
   bound = got["er_entropy"] - got["er_reconstruction"]
   assert bound == pytest.approx(got["er_bound"], rel=1e-12)
   assert got["er_bound"] <= got["er_ceiling"]
+  assert got["er_entropy"] < got["er_uniform_entropy"]
   for p in (got["eigenvalues_a"], got["eigenvalues_b"]):
     assert p.shape == (6,) and p.sum() == pytest.approx(1)
     assert np.all(np.diff(p) <= 0)

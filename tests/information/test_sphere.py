@@ -20,6 +20,7 @@ from mmae_jax.information.sphere import (
   generalised_normal_reconstruction,
   vmf_entropy,
   vmf_reconstruction,
+  vmf_uniform_entropy,
 )
 from mmae_jax.information.von_mises_fisher import (
   von_mises_fisher_log_normaliser as log_normaliser,
@@ -176,13 +177,6 @@ def test_the_extremes_of_the_discrete_entropy(dtype):
   np.testing.assert_allclose(got, expected, rtol=3e-7)
 
 
-def ceiling(dim, rows, kappa=10.0):
-  """ln k - ln(e^kappa + (k - 1) S): the entropy of uniform rows, less c."""
-  log_s = log_normaliser(dim, kappa) - log_normaliser(dim, 1e-12)
-  total = math.exp(kappa) + (rows - 1) * math.exp(log_s)
-  return math.log(rows) - math.log(total)
-
-
 def test_uniform_rows_in_closed_form():
   for dim, s in ((128, 1.4762), (256, 1.2155), (1000, 1.0513)):
     log_s = log_normaliser(dim, 10) - log_normaliser(dim, 1e-12)
@@ -194,10 +188,14 @@ def test_uniform_rows_in_closed_form():
     (256, 256, -77.767),
     (1000, 1000, -249.308347),
   ):
-    c = log_normaliser(dim, 10, bessel_floor=FLOOR)
     digits = 6 if dim == 1000 else 3
-    assert abs(c + ceiling(dim, rows) - expected) < 0.6 * 10**-digits
-  bounds = [10 + ceiling(128, k) for k in (128, 256, 512, 1024, 4096)]
+    got = vmf_uniform_entropy(rows, dim, bessel_floor=FLOOR)
+    assert abs(got - expected) < 0.6 * 10**-digits
+  c = log_normaliser(128, 10)
+  np.testing.assert_allclose(vmf_uniform_entropy(1, 128), c - 10)
+  bounds = [
+    10 + vmf_uniform_entropy(k, 128) - c for k in (128, 256, 512, 1024, 4096)
+  ]
   np.testing.assert_allclose(bounds, [4.84, 5.53, 6.20, 6.87, 8.08], atol=6e-3)
 
 
@@ -484,6 +482,8 @@ X = jnp.ones((4, 3))
     (lambda: vmf_entropy(X, scope=256), "divide the 4 rows of z, got 256"),
     (lambda: vmf_entropy(X, scope=2.0), "scope must .* got 2.0"),
     (lambda: vmf_entropy(X, bessel_floor=-1), "bessel_floor must .* got -1"),
+    (lambda: vmf_uniform_entropy(0, 3), "rows must be .* got 0"),
+    (lambda: vmf_uniform_entropy(4, 3, kappa=0), "kappa must .* got 0"),
     (lambda: vmf_reconstruction(X, X[:2]), "z2 must have the shape of z1"),
     (lambda: vmf_reconstruction(X, X, kappa=-1), "kappa must be .* got -1"),
     (lambda: gaussian_reconstruction(X, X.T), "target must have the shape"),

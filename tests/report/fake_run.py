@@ -90,6 +90,7 @@ def plane_values(share: float) -> dict:
     "mean_squared_cosine": np.exp(-values["sample_entropy_2_a"]),
     "alignment": 0.05 + 0.5 * rise * (1 - 0.5 * rise),
     "er_entropy": -20 + 4 * rise,
+    "er_uniform_entropy": -15,
     "er_reconstruction": -20 + 0.5 * rise,
     "er_bound": 3.5 * rise,
     "er_ceiling": np.log(2048),

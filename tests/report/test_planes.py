@@ -148,9 +148,8 @@ def test_entropy_and_reconstruction_in_one_page(tmp_path):
   assert "sweep --of=&lt;two&gt;" in page and "| a | b |" in page
   with open(tmp_path / "entropy.csv") as file:
     lines = list(csv.DictReader(file))
-  assert {"er_entropy", "er_bound", "er_ceiling", "knn_accuracy"} <= {
-    line["quantity"] for line in lines
-  }
+  wanted = {"er_entropy", "er_uniform_entropy", "er_bound", "er_ceiling"}
+  assert wanted | {"knn_accuracy"} <= {line["quantity"] for line in lines}
   empty = _run(tmp_path, "plain", 0, plane=False)
   assert bounds.write_bounds(
     tmp_path, [empty], command="", table=""
