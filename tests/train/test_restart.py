@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 import runs
+import tiny
 
 from mmae_jax.train import digests, loop, state as state_lib
 from mmae_jax.train.metrics import read_metrics
@@ -123,6 +124,32 @@ def test_other_numbers_of_devices_continue(tmp_path, monkeypatch, blind):
   same = without_the_last_steps(one, tmp_path / "same")
   train_on(8, 2, same)
   runs.assert_same_bits(runs.leaves(same), runs.leaves(one))
+
+
+@pytest.mark.slow
+def test_stops_around_a_clustering_change_no_bit(tmp_path, monkeypatch, blind):
+  """DeepCluster: before, with and after the step that makes the clusters."""
+  runs.on_one_device(monkeypatch)
+  config = tiny.step_config("deepcluster")
+  config.logging.update(log_every_steps=1, tensorboard=False)
+  config.plane.every = 0.0
+
+  def train(workdir, until=None):
+    monkeypatch.setattr(
+      "mmae_jax.train.distributed.Agreement.signum",
+      lambda self, stop, step, *, ask: signal.SIGTERM * (step == until),
+    )
+    loop.run(config, workdir)
+
+  train(tmp_path / "one")
+  for until in (STEPS - 1, STEPS, STEPS + 3):  # an epoch has STEPS
+    with pytest.raises(loop.Stopped):
+      train(tmp_path / "other", until)
+  train(tmp_path / "other")
+  expected, got = (runs.leaves(tmp_path / name) for name in ("one", "other"))
+  runs.assert_same_bits(got, expected)
+  assert any("assignments" in name for name in got)
+  assert runs.losses(tmp_path / "other") == runs.losses(tmp_path / "one")
 
 
 def test_another_config_is_refused_and_outside_keys_may_change(whole, tmp_path):
