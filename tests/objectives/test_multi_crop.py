@@ -89,6 +89,17 @@ def networks_of(*, batch=BATCH, encoder=None, hidden_norm=False):
   return networks, params, model_state, views
 
 
+def embed(network, views, **kwargs):
+  """`multi_crop.embed`, compiled."""
+  networks, params, model_state = network
+  compiled = jax.jit(
+    lambda params, model_state, views: multi_crop.embed(
+      networks, params, model_state, views, **kwargs
+    )
+  )
+  return compiled(params, model_state, views)
+
+
 def without_local(views):
   return {name: x for name, x in views.items() if name != "local"}
 
@@ -96,30 +107,30 @@ def without_local(views):
 def test_crops_of_all_sizes_in_the_order_of_their_kinds():
   """Of a network without BatchNorm a crop's embedding is its own."""
   *network, views = networks_of()
-  whole, _ = multi_crop.embed(*network, views)
+  whole, _ = embed(network, views)
   assert whole.scores.shape == (BATCH, 4, 8)
   alone = without_local(views) | {"global": views["local"]}
-  small, _ = multi_crop.embed(*network, alone)
+  small, _ = embed(network, alone)
   assert_close(whole.scores[:, 2:], small.scores)
-  large, _ = multi_crop.embed(*network, without_local(views))
+  large, _ = embed(network, without_local(views))
   assert_close(whole.scores[:, :2], large.scores)
-  target, _ = multi_crop.embed(*network, views, target=True)
+  target, _ = embed(network, views, target=True)
   assert_close(target.scores, large.scores)
 
 
 def test_batch_norm_takes_the_crops_of_one_size_together():
   *network, views = networks_of(encoder=RESNET, hidden_norm=True)
-  _, moved = multi_crop.embed(*network, views)
+  _, moved = embed(network, views)
   first = lambda s: s["batch_stats"]["encoder"]["bn1"]["mean"]
   means = []
   for kind in ("global", "local"):
     only = without_local(views) | {"global": views[kind]}
-    _, one = multi_crop.embed(*network, only)
+    _, one = embed(network, only)
     means.append(first(one) / 0.1)
   # Twice, the larger crops first.
   assert_close(first(moved), 0.9 * 0.1 * means[0] + 0.1 * means[1])
   # The heads see all crops at once: the running mean, 0, moves once.
-  h = multi_crop.embed(*network, views)[0].representation
+  h = embed(network, views)[0].representation
   kernel = network[1]["projector"]["linear_0"]["kernel"]
   assert_close(
     moved["batch_stats"]["projector"]["norm_0"]["mean"],
@@ -130,11 +141,9 @@ def test_batch_norm_takes_the_crops_of_one_size_together():
 def test_a_group_has_the_crops_of_so_many_images():
   half = BATCH // 2
   *network, views = networks_of(encoder=RESNET | {"group_size": half})
-  whole, _ = multi_crop.embed(*network, views)
+  whole, _ = embed(network, views)
   for part in (slice(0, half), slice(half, BATCH)):
-    own, _ = multi_crop.embed(
-      *network, {name: x[part] for name, x in views.items()}
-    )
+    own, _ = embed(network, {name: x[part] for name, x in views.items()})
     assert_close(own.scores, whole.scores[part], rtol=1e-4, atol=1e-5)
 
 
@@ -305,12 +314,13 @@ def test_the_queue_fills_is_used_when_full_and_keeps_the_newest():
   alone = without.loss(KEY, state.params, state.replace(carry={}), views)[0]
   assert state.carry["queue"].shape == (2, 2, BATCH, 16)
   losses, queues = [], []
+  compiled = jax.jit(objective.loss)
   for step in range(10):
     changed = {**views, "global": views["global"] + 0.1 * step}
-    loss, output = objective.loss(KEY, state.params, at(state, step), views)
+    loss, output = compiled(KEY, state.params, at(state, step), views)
     losses.append(float(loss))
     # What is pushed differs from step to step.
-    _, output = objective.loss(KEY, state.params, at(state, step), changed)
+    _, output = compiled(KEY, state.params, at(state, step), changed)
     state = state.replace(carry=output.carry)
     queues.append(np.asarray(output.carry["queue"]))
   assert not np.any(queues[4])

@@ -20,8 +20,8 @@ LAYOUTS = {
 OF_MASKED = ("2 x 4 fsdp", "2 micro-batches on 8 devices")
 OF_TWO_VIEW = ("8 devices",)
 # mmae goes through all layouts and byol, with a teacher, through a second one;
-# the others through those that hold most. Where there is BatchNorm there are
-# no micro-batches.
+# the others through those that hold most, and through the second where there is
+# time. Where there is BatchNorm there are no micro-batches.
 CASES = [
   (name, layout)
   for name in objectives.available()
@@ -29,6 +29,11 @@ CASES = [
   if name == "mmae"
   or layout in (OF_TWO_VIEW if name in tiny.TWO_VIEW else OF_MASKED)
   or (name, layout) == ("byol", "2 x 4 fsdp")
+]
+CASES += [
+  pytest.param(name, "2 x 4 fsdp", marks=pytest.mark.slow)
+  for name in tiny.TWO_VIEW
+  if name != "byol"
 ]
 # Statistics between the images of a batch, or rows of a bank that is split over
 # the devices: one gather of [batch, dim].
