@@ -321,6 +321,8 @@ def test_every_argument_runs(name, argument, tmp_path):
   """Every recipe, on data of its kind, with little of everything."""
   config = shrink(load_config(name, argument))
   config.batch_size = 16
+  if config.objective.get("entropy_scope"):
+    config.objective.entropy_scope = 8
   config.data.dir = str(tmp_path / "tfds")
   config.data.workers = min(config.data.workers, 1)
   config.evaluation.linear.microbatches = 1
