@@ -41,6 +41,7 @@ _KINDS = {"knn_accuracy": "eval", "probe_accuracy": "train"}
 _COLOURS = (BLUE, ORANGE, GREEN, PURPLE, RED, TEAL, ROSE, SLATE)
 _DASHES = ("-", (0, (4, 1.5)), (0, (1, 1.2)))
 _COLUMNS = 4
+_METHODS = 12  # in a column of the legend
 _WIDTH, _HEIGHT = 3.1, 2.5
 _DPI = 120
 
@@ -195,9 +196,13 @@ def _draw(
 
   methods = list(dict.fromkeys(point.method for point in points))
   shown = [n for n in panels if any(p.quantity == n for p in points)]
-  count = len(shown) + 1  # the last place is the legend's
-  columns = min(count, _COLUMNS)
-  lines = -(-count // columns)
+  # The last places, side by side, are the legend's.
+  places = min(-(-len(methods) // _METHODS), _COLUMNS)
+  columns = min(len(shown) + places, _COLUMNS)
+  legend_at = len(shown)
+  if legend_at % columns + places > columns:
+    legend_at = -(-legend_at // columns) * columns
+  lines = -(-(legend_at + places) // columns)
   figure = Figure(
     figsize=(_WIDTH * columns, _HEIGHT * lines), dpi=_DPI, facecolor="white"
   )
@@ -220,7 +225,7 @@ def _draw(
     axes.set_xlabel("epoch", fontsize=8, color=MUTED, labelpad=2)
   for axes in grid[len(shown) :]:
     axes.set_axis_off()
-  _legend(grid[len(shown)], labels(methods), note)
+  _legend(grid[legend_at], labels(methods), note, columns=places)
   figure.tight_layout(pad=0.8, h_pad=1.4, w_pad=1.2)
   return _in_few_colours(canvas.png(figure))
 
@@ -261,15 +266,16 @@ def _line(axes, line: Curve, **look):
   )
 
 
-def _legend(axes, names: dict[str, str], note: str):
+def _legend(axes, names: dict[str, str], note: str, *, columns: int):
   from matplotlib.lines import Line2D
 
   handles = [
     Line2D([], [], label=name, linewidth=1.8, **_look(number))
     for number, name in enumerate(names.values())
   ]
-  axes.legend(
+  legend = axes.legend(
     handles=handles,
+    ncols=columns,
     loc="upper left",
     bbox_to_anchor=(-0.08, 1.06),
     borderaxespad=0,
@@ -280,3 +286,4 @@ def _legend(axes, names: dict[str, str], note: str):
     title_fontsize=8,
     alignment="left",
   )
+  legend.set_in_layout(False)  # it has the places beside its own

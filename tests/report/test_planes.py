@@ -56,6 +56,31 @@ def test_seeds_without_a_common_step_give_an_empty_curve():
   assert len(line.epochs) == len(line.mean) == len(line.largest) == 0
 
 
+@pytest.mark.parametrize("methods", [2, 13, 30])
+def test_every_method_has_its_place_in_the_legend(methods, monkeypatch):
+  """In the picture, however many there are."""
+  from matplotlib.figure import Figure
+
+  seen = []
+  monkeypatch.setattr(planes.canvas, "png", lambda figure: seen.append(figure))
+  monkeypatch.setattr(planes, "_in_few_colours", lambda png: b"")
+  points = [
+    planes.Point(f"method-{i}", 0, step, step / 10, name, float(i))
+    for i in range(methods)
+    for step in (0, 10)
+    for name in ("er_entropy", "er_bound")
+  ]
+  planes._draw(points, {"er_entropy": "H", "er_bound": "bound"}, "note", {})
+  (figure,) = seen
+  assert isinstance(figure, Figure)
+  (legend,) = [a.get_legend() for a in figure.axes if a.get_legend()]
+  box = legend.get_window_extent(figure.canvas.get_renderer())
+  width, height = figure.canvas.get_width_height()
+  assert len(legend.get_texts()) == methods
+  assert box.x0 >= 0 and box.y0 >= 0
+  assert box.x1 <= width and box.y1 <= height
+
+
 @pytest.mark.parametrize(
   ("methods", "expected"),
   [
