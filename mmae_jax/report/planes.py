@@ -41,7 +41,7 @@ _KINDS = {"knn_accuracy": "eval", "probe_accuracy": "train"}
 _COLOURS = (BLUE, ORANGE, GREEN, PURPLE, RED, TEAL, ROSE, SLATE)
 _DASHES = ("-", (0, (4, 1.5)), (0, (1, 1.2)))
 _COLUMNS = 4
-_METHODS = 12  # in a column of the legend
+_METHODS = 9  # in a column of the legend
 _WIDTH, _HEIGHT = 3.1, 2.5
 _DPI = 120
 
