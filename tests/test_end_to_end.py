@@ -329,6 +329,8 @@ def test_every_argument_runs(name, argument, tmp_path):
   view = config.views["global"]
   if view.size > 32:
     view.size = 2 * config.encoder.patch_size  # 32 for a ResNet
+    if config.views.get("local"):
+      config.views.local.size = config.encoder.patch_size
   if config.data.name:
     tfds_fakes.prepare(config.data.name, config.data.dir)
   else:
