@@ -1,7 +1,7 @@
 """SwAV+ER, ours: an entropy in the place of SwAV's codes.
 
 Command:   python launch/train.py --config=configs/swav_er.py
-Cost:      embedded digits: 165 s on 2 CPU cores, with tests beside it.
+Cost:      embedded digits: 165 s on 2 CPU cores.
 Number:    k-NN 65.3 %, linear 87.2 % (one seed, measured here; raw pixels:
            k-NN 97.5 %; the untrained network: 17.2 %).
 
