@@ -78,9 +78,11 @@ def base() -> ConfigDict:
   c.encoder.mlp_ratio = 4.0
   c.encoder.patch_size = 16
   c.encoder.learned_positions = False  # else fixed sines and cosines
+  c.encoder.layer_norm_epsilon = 1e-6  # Hugging Face's default is 1e-12
   # Of a ResNet alone.
   c.encoder.width_multiplier = 1.0
-  c.encoder.stem = "imagenet"  # or "small": 3x3, no stride, no pool
+  c.encoder.stem = "imagenet"  # or "small": 3x3, no stride, no pool; or
+  # "small_padded", solo-learn's, which pads two zeros instead of one
   c.encoder.zero_init_last = True  # the last scale of each block begins at 0
   # Of BatchNorm: the share of the running statistics that is kept, what is
   # added to the variance, the rows that share statistics (0: all).

@@ -18,8 +18,9 @@ def build_encoder(config: Any, image_size: int) -> ViT | ResNet:
 
   Args:
     config: name, depth, dtype, remat, and of a ViT width, heads, mlp_ratio,
-      patch_size, learned_positions; of a ResNet width_multiplier, stem,
-      zero_init_last, norm_momentum, norm_epsilon, group_size.
+      patch_size, learned_positions, layer_norm_epsilon; of a ResNet
+      width_multiplier, stem, zero_init_last, norm_momentum, norm_epsilon,
+      group_size.
     image_size: side of the images in pixels, `config.views["global"].size`; a
       ResNet takes any.
   Returns:
@@ -79,6 +80,7 @@ def _vit(config, image_size):
     patch_size=config.patch_size,
     image_size=image_size,
     mlp_ratio=config.mlp_ratio,
+    norm_epsilon=config.get("layer_norm_epsilon", 1e-6),
     learned_positions=config.get("learned_positions", False),
     dtype=_DTYPES[config.dtype],
     remat=config.remat,

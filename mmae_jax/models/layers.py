@@ -60,12 +60,12 @@ def gelu(x: Array) -> Array:
   return (0.5 * y * (1 + jax.lax.erf(y * math.sqrt(0.5)))).astype(x.dtype)
 
 
-def layer_norm() -> nn.LayerNorm:
-  """LayerNorm at eps 1e-6, its variance in two passes (the fast one cancels).
+def layer_norm(epsilon: float = 1e-6) -> nn.LayerNorm:
+  """LayerNorm, its variance in two passes (the fast one cancels).
 
   Without a dtype it stays in the type of the residual stream.
   """
-  return nn.LayerNorm(epsilon=1e-6, use_fast_variance=False)
+  return nn.LayerNorm(epsilon=epsilon, use_fast_variance=False)
 
 
 class Linear(nn.Module):
@@ -145,19 +145,21 @@ class Block(nn.Module):
     width: entries per token.
     heads: number of heads, divides width.
     mlp_ratio: hidden entries of the MLP over width.
+    norm_epsilon: of both LayerNorms.
     dtype: type of the products; the residual stream keeps the input's type.
   """
 
   width: int
   heads: int
   mlp_ratio: float = 4.0
+  norm_epsilon: float = 1e-6
   dtype: str | None = None
 
   def setup(self):
-    self.norm1 = layer_norm()
+    self.norm1 = layer_norm(self.norm_epsilon)
     self.attn = Attention(self.width, self.heads, self.dtype)
-    self.norm2 = layer_norm()
-    self.mlp = MLP(self.width, int(self.width * self.mlp_ratio), self.dtype)
+    self.norm2 = layer_norm(self.norm_epsilon)
+    self.mlp = MLP(self.width, round(self.width * self.mlp_ratio), self.dtype)
 
   def __call__(self, x: Array, scales: Array | None = None) -> Array:
     """`scales` are factors of both branches, [batch, 2]; None is 1."""

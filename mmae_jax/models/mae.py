@@ -115,6 +115,7 @@ class Decoder(nn.Module):
     patch_size: side of a patch in pixels.
     grid: patches along one side of the image.
     mlp_ratio: hidden entries of an MLP over width.
+    norm_epsilon: of all LayerNorms.
     dtype: as in `ViT`.
     remat: as in `ViT`.
   """
@@ -125,6 +126,7 @@ class Decoder(nn.Module):
   patch_size: int
   grid: int
   mlp_ratio: float = 4.0
+  norm_epsilon: float = 1e-6
   dtype: str | None = None
   remat: bool = False
 
@@ -139,10 +141,11 @@ class Decoder(nn.Module):
       self.width,
       self.heads,
       mlp_ratio=self.mlp_ratio,
+      norm_epsilon=self.norm_epsilon,
       dtype=self.dtype,
       remat=self.remat,
     )
-    self.norm = layers.layer_norm()
+    self.norm = layers.layer_norm(self.norm_epsilon)
     self.pred = layers.Linear(3 * self.patch_size**2, self.dtype)
 
   def __call__(self, latent: Array, kept: Array) -> Array:
@@ -170,17 +173,19 @@ class MaskedAutoencoder(nn.Module):
   """MAE: encode the patches with the lowest noise, reconstruct the others.
 
   Attributes:
-    encoder: a `ViT`; patch size, image size, MLP ratio, type and
+    encoder: a `ViT`; patch size, image size, MLP ratio, epsilon, type and
       rematerialisation of the decoder are its own.
     decoder_width: entries per decoder token.
     decoder_depth: number of decoder blocks.
     decoder_heads: number of decoder attention heads.
+    decoder_norm_epsilon: of the decoder's LayerNorms; None is the encoder's.
   """
 
   encoder: vit.ViT
   decoder_width: int = 512
   decoder_depth: int = 8
   decoder_heads: int = 16
+  decoder_norm_epsilon: float | None = None
 
   def setup(self):
     self.decoder = Decoder(
@@ -190,6 +195,7 @@ class MaskedAutoencoder(nn.Module):
       patch_size=self.encoder.patch_size,
       grid=self.encoder.grid,
       mlp_ratio=self.encoder.mlp_ratio,
+      norm_epsilon=self.decoder_norm_epsilon or self.encoder.norm_epsilon,
       dtype=self.encoder.dtype,
       remat=self.encoder.remat,
     )

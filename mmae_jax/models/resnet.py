@@ -20,7 +20,12 @@ STAGES = {
   101: ((3, 4, 23, 3), True),
   152: ((3, 8, 36, 3), True),
 }
-STEMS = ("imagenet", "small")
+# stem: (size, stride and padding of the first convolution).
+STEMS = {
+  "imagenet": (7, 2, 3),
+  "small": (3, 1, 1),
+  "small_padded": (3, 1, 2),
+}
 
 
 class Conv(nn.Module):
@@ -28,16 +33,18 @@ class Conv(nn.Module):
 
   Attributes:
     features: channels that it leaves.
-    size: side of the kernel, odd; size // 2 zeros are padded on all sides
-      ("SAME" would pad 0 and 1 of 3 where the stride is 2).
+    size: side of the kernel, odd.
     stride: between two places.
     dtype: type of the product; None promotes inputs and parameters.
+    padding: zeros on all sides; None is size // 2 ("SAME" would pad 0 and 1 of
+      3 where the stride is 2).
   """
 
   features: int
   size: int
   stride: int = 1
   dtype: str | None = None
+  padding: int | None = None
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
@@ -53,11 +60,12 @@ class Conv(nn.Module):
       x = x[:, :: self.stride, :: self.stride]
       rows = x.reshape(-1, x.shape[-1]) @ kernel[0, 0]
       return rows.reshape(*x.shape[:-1], self.features)
+    padding = self.size // 2 if self.padding is None else self.padding
     return jax.lax.conv_general_dilated(
       x,
       kernel,
       (self.stride, self.stride),
-      [(self.size // 2, self.size // 2)] * 2,
+      [(padding, padding)] * 2,
       dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
 
@@ -118,7 +126,8 @@ class ResNet(nn.Module):
     depth: a key of `STAGES`; 10 has one basic block in each stage.
     width_multiplier: of all channels (64 in the first convolution).
     stem: "imagenet" is a 7x7 convolution of stride 2 and a 3x3 max-pool of
-      stride 2; "small" a 3x3 convolution of stride 1, for small images.
+      stride 2; "small" a 3x3 convolution of stride 1, for small images;
+      "small_padded" the same with two zeros around them (solo-learn).
     zero_init_last: the last BatchNorm scale of each block begins at 0.
     momentum: of BatchNorm, the share of the running statistics that is kept.
     epsilon: of BatchNorm.
@@ -154,8 +163,8 @@ class ResNet(nn.Module):
       momentum=self.momentum,
       group_size=self.group_size,
     )
-    size, stride = (7, 2) if self.stem == "imagenet" else (3, 1)
-    self.conv1 = Conv(width, size, stride, self.dtype)
+    size, stride, padding = STEMS[self.stem]
+    self.conv1 = Conv(width, size, stride, self.dtype, padding)
     self.bn1 = norm()
     block = nn.remat(Block, static_argnums=2) if self.remat else Block
     counts, bottleneck = STAGES[self.depth]

@@ -52,6 +52,7 @@ class ViT(nn.Module):
     image_size: side of the square image in pixels; those of other sizes get
       positions that are interpolated, see `patches.resize_positions`.
     mlp_ratio: hidden entries of an MLP over width.
+    norm_epsilon: of all LayerNorms.
     learned_positions: positions are parameters (DINO) and begin normal with
       deviation 0.02; else fixed sines and cosines (MAE, MoCo v3).
     dtype: "bfloat16" for products in bfloat16; parameters, residual stream,
@@ -65,6 +66,7 @@ class ViT(nn.Module):
   patch_size: int
   image_size: int
   mlp_ratio: float = 4.0
+  norm_epsilon: float = 1e-6
   learned_positions: bool = False
   dtype: str | None = None
   remat: bool = False
@@ -94,10 +96,11 @@ class ViT(nn.Module):
       self.width,
       self.heads,
       mlp_ratio=self.mlp_ratio,
+      norm_epsilon=self.norm_epsilon,
       dtype=self.dtype,
       remat=self.remat,
     )
-    self.norm = layers.layer_norm()
+    self.norm = layers.layer_norm(self.norm_epsilon)
 
   @property
   def grid(self) -> int:

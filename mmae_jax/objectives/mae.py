@@ -55,6 +55,7 @@ def masked_autoencoding(
   decoder_width=512,
   decoder_depth=8,
   decoder_heads=16,
+  decoder_norm_epsilon=None,
   normalise_twice=True,
 ) -> Objective:
   """The masked autoencoder with a criterion on the whole batch.
@@ -69,6 +70,7 @@ def masked_autoencoding(
     normalise_patches: every target patch is brought to zero mean and unit
       (unbiased) variance.
     decoder_width, decoder_depth, decoder_heads: of the light decoder.
+    decoder_norm_epsilon: of its LayerNorms; None is the encoder's.
     normalise_twice: the feature is norm(norm(x)), the final LayerNorm applied
       a second time with the same parameters, as the authors' programs of
       U-MAE and M-MAE do. At initialisation both are equal.
@@ -100,6 +102,7 @@ def masked_autoencoding(
   network = models_mae.MaskedAutoencoder(
     encoder=encoder,
     **sizes,
+    decoder_norm_epsilon=decoder_norm_epsilon,
   )
   num_patches = encoder.num_patches
   models_mae.num_kept(num_patches, mask_ratio)

@@ -6,9 +6,8 @@ import os
 
 from etils import epath
 import jax
-import numpy as np
 
-from mmae_jax.train import checkpoint, digests, distributed, versions
+from mmae_jax.train import digests, distributed, versions
 from mmae_jax.train.metrics import read_metrics
 from mmae_jax.types import RunInfo, UsageError
 
@@ -136,83 +135,6 @@ def _find_start(folder):
     "measured": "plane" in seen,
     "finished": "end" in seen and ends[-1] == "finished",
     "notes": notes,
-  }
-
-
-def initialise_from(path, state, shardings):
-  """Takes over the weights of another run, module by module.
-
-  With a module come its running statistics, and the teacher's module of the
-  same name becomes a copy of it: a teacher with other weights than those of
-  its student would pull it away from what it has learned.
-
-  Args:
-    path: a run or a checkpoint of ours.
-    state: a fresh state.
-    shardings: of the state.
-  Returns:
-    (state, note): the state with the encoder, and every other top-level module
-    of the same name and shapes, replaced; what to tell about it.
-  Raises:
-    UsageError: there is no checkpoint, or the encoder there is another one.
-  """
-  try:
-    _, params, statistics, _, found = checkpoint.load_network(
-      path, evaluated="student"
-    )
-  except UsageError as e:
-    raise UsageError(f"--config.init_from: {e}") from e
-  network = state.params["network"]
-  taken = [name for name in network if _same_shapes(network, params, name)]
-  if "encoder" in network and "encoder" not in taken:
-    raise UsageError(
-      f"--config.init_from={path}: the encoder in {found} has other shapes than"
-      " --config.encoder"
-    )
-  network = _taken_over(network, params, taken, shardings.params["network"])
-
-  def with_statistics(model_state, places):
-    return {
-      kind: _taken_over(tree, statistics.get(kind, {}), taken, places[kind])
-      for kind, tree in model_state.items()
-    }
-
-  carry = state.carry
-  if "teacher" in carry:
-    teacher, places = carry["teacher"], shardings.carry["teacher"]
-    average = _taken_over(teacher["params"], params, taken, places["params"])
-    own_statistics = with_statistics(
-      teacher["model_state"], places["model_state"]
-    )
-    carry = carry | {
-      "teacher": {"params": average, "model_state": own_statistics}
-    }
-  note = f"weights of {', '.join(sorted(taken))} taken from {found}"
-  return state.replace(
-    params={**state.params, "network": network},
-    model_state=with_statistics(state.model_state, shardings.model_state),
-    carry=carry,
-  ), note
-
-
-def _same_shapes(tree, other, name):
-  shapes = lambda t: jax.tree.map(lambda x: x.shape, t)
-  return name in other and shapes(tree[name]) == shapes(other[name])
-
-
-def _taken_over(tree, other, names, shardings):
-  """The tree with the modules of another in it."""
-
-  def place(x, sharding):
-    # A copy: on a CPU two placed arrays could share the NumPy buffer, which a
-    # step cannot be given twice.
-    return jax.device_put(np.array(x), sharding)
-
-  return {
-    name: jax.tree.map(place, other[name], shardings[name])
-    if name in names and _same_shapes(tree, other, name)
-    else module
-    for name, module in tree.items()
   }
 
 

@@ -18,6 +18,7 @@ from mmae_jax.train import (
   optimizer as optimizer_lib,
   state as state_lib,
   step as step_lib,
+  warm_start,
 )
 from mmae_jax.train.metrics import Metrics
 from mmae_jax.train.stop import Stopped, StopSignal
@@ -97,7 +98,7 @@ def _run(config, workdir, stop, opened):
   if start.step:
     state = checkpoints.restore(start.step, state, shardings)
   elif config.init_from:
-    state, taken = begin.initialise_from(config.init_from, state, shardings)
+    state, taken = warm_start.initialise_from(config, state, shardings)
     notes = [*notes, taken]
 
   # --- What is written -------------------------------------------------------

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tiny
 
-from mmae_jax.train import begin, checkpoint
+from mmae_jax.train import checkpoint, warm_start
 from mmae_jax.types import UsageError
 
 
@@ -25,7 +25,9 @@ def runs(monkeypatch):
     "load_network",
     lambda path, *, evaluated: (config, params, statistics, 7, "there"),
   )
-  return fresh, params, statistics["batch_stats"]
+  own = tiny.shrink(tiny.load_config("byol"))
+  own.init_from = "there"
+  return own, fresh, params, statistics["batch_stats"]
 
 
 def assert_equal(got, expected):
@@ -33,8 +35,8 @@ def assert_equal(got, expected):
 
 
 def test_statistics_and_the_teacher_come_along(runs):
-  fresh, params, statistics = runs
-  state, note = begin.initialise_from("there", fresh.state, fresh.shardings)
+  config, fresh, params, statistics = runs
+  state, note = warm_start.initialise_from(config, fresh.state, fresh.shardings)
   assert note == "weights of encoder, predictor, projector taken from there"
   assert_equal(state.params["network"], params)
   assert_equal(state.model_state["batch_stats"], statistics)
@@ -51,10 +53,12 @@ def test_statistics_and_the_teacher_come_along(runs):
 
 
 def test_another_projector_is_left_as_it_is(runs):
-  fresh, params, _ = runs
+  config, fresh, params, _ = runs
   params["projector"] = {"linear_0": {"kernel": np.zeros((3, 3))}}
-  state, note = begin.initialise_from("there", fresh.state, fresh.shardings)
-  assert note == "weights of encoder, predictor taken from there"
+  state, note = warm_start.initialise_from(config, fresh.state, fresh.shardings)
+  assert note == (
+    "weights of encoder, predictor taken from there; projector begin anew"
+  )
   before = fresh.state.carry["teacher"]["params"]["projector"]
   assert_equal(state.carry["teacher"]["params"]["projector"], before)
   assert_equal(
@@ -63,4 +67,15 @@ def test_another_projector_is_left_as_it_is(runs):
   )
   params["encoder"] = {}
   with pytest.raises(UsageError, match="other shapes"):
-    begin.initialise_from("there", fresh.state, fresh.shardings)
+    warm_start.initialise_from(config, fresh.state, fresh.shardings)
+
+
+def test_what_shapes_do_not_say_is_compared(runs):
+  config, fresh, _, _ = runs
+  config.encoder.stem = "imagenet"
+  with pytest.raises(UsageError, match=r"encoder\.stem=imagenet: .* has small"):
+    warm_start.initialise_from(config, fresh.state, fresh.shardings)
+  config.encoder.stem = "small"
+  config.views["global"].mean = (0.5, 0.5, 0.5)
+  _, note = warm_start.initialise_from(config, fresh.state, fresh.shardings)
+  assert "pixels had the mean (0.305" in note
