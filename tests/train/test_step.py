@@ -105,14 +105,17 @@ def test_the_layout_does_not_matter(
 ):
   """Nor does a stop: teacher, queue and statistics are in the checkpoint."""
   monkeypatch.setattr(state_lib, "_FSDP_MIN_SIZE", 64)
+  # SwAV's vectors are put on the sphere when the state is made, in float32;
+  # where fsdp splits them their lengths are summed in another order.
+  begins_rounded = name in ("swav", "swav_er") and "fsdp" in layout
   with jax.enable_x64(True):
     run = tiny.Run(tiny.step_config(name), **LAYOUTS[layout])
     compare(
       run,
       reference(name, True),
-      value=1e-10,
-      gradient=1e-10,
-      trajectory=1e-9,
+      value=1e-6 if begins_rounded else 1e-10,
+      gradient=1e-6 if begins_rounded else 1e-10,
+      trajectory=1e-5 if begins_rounded else 1e-9,
       folder=tmp_path / "checkpoints" if "8 devices" in layout else None,
     )
   if "devices" in layout:
