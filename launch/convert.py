@@ -41,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
   p.add_argument(
     "--strict",
     action="store_true",
-    help="an error if something has no place on the other side or is guessed",
+    help="an error if something has no place on the other side",
   )
   unsaid = p.add_argument_group("what a file of weights does not say")
   unsaid.add_argument("--heads", type=int)

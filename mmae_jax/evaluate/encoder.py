@@ -117,16 +117,32 @@ def build(
   variables = features_lib.encoder_variables(params, model_state)
   init = functools.partial(encoder.init, method="features")
   image = jax.ShapeDtypeStruct((1, size, size, 3), np.float32)
-  expected = _shapes(jax.eval_shape(init, jax.random.key(0), image))
-  found = _shapes(variables)
-  for name in sorted(expected.keys() | found.keys()):
-    if expected.get(name) != found.get(name):
-      raise UsageError(
-        f"{path}: not a checkpoint of this architecture (config.encoder):"
-        f" {name} is {found.get(name, 'absent')}, expected"
-        f" {expected.get(name, 'absent')}"
-      )
+  expected = jax.eval_shape(init, jax.random.key(0), image)
+  if difference := first_difference(expected, variables):
+    name, wanted, there = difference
+    raise UsageError(
+      f"{path}: not a checkpoint of this architecture (config.encoder):"
+      f" {name} is {there}, expected {wanted}"
+    )
   return encoder, variables
+
+
+def first_difference(expected: Any, found: Any) -> tuple | None:
+  """Where two trees of arrays first differ in shape.
+
+  Args:
+    expected: a tree of arrays or of their shapes.
+    found: another one.
+  Returns:
+    (name, shape expected, shape found), "absent" where there is no such array;
+    None where all are the same.
+  """
+  expected, found = _shapes(expected), _shapes(found)
+  for name in sorted(expected.keys() | found.keys()):
+    wanted, there = (s.get(name, "absent") for s in (expected, found))
+    if wanted != there:
+      return name, wanted, there
+  return None
 
 
 def _shapes(tree):

@@ -12,6 +12,7 @@ import pathlib
 from typing import Any
 
 from etils import epath
+from flax import traverse_util
 import orbax.checkpoint as ocp
 from safetensors import numpy as safetensors
 
@@ -109,10 +110,5 @@ def read(source: Any, *, step: int | None = None) -> Network:
 
 
 def _flat(before, tree):
-  if not isinstance(tree, dict):
-    return {before: tree}
-  return {
-    path: x
-    for name, inner in tree.items()
-    for path, x in _flat(f"{before}/{name}", inner).items()
-  }
+  flat = traverse_util.flatten_dict(tree, sep="/")
+  return {f"{before}/{path}": x for path, x in flat.items()}

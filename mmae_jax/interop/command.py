@@ -43,7 +43,7 @@ def convert(
     source_format: of the source where neither side is ours.
     step: of a run; None is its newest sound checkpoint.
     strict: whether it is an error that something has no place on the other
-      side, or is guessed.
+      side.
     options: see `architecture.describe`.
     say: prints a line.
   Returns:
@@ -52,8 +52,7 @@ def convert(
     UsageError: whatever is wrong; the target is untouched then.
   """
   source, target = pathlib.Path(source), pathlib.Path(target)
-  if target.exists():
-    raise UsageError(f"--to={target}: exists already; choose another name")
+  writing.refuse_existing(target)
   if name:
     recognise.known(name)
   ours = (source / "checkpoints").is_dir() or (source / "network").is_dir()

@@ -60,8 +60,8 @@ def _from_file(file, name, options, source):
   _refuse_parts(tensors, places)
   network.config = architecture.describe(
     fmt,
-    _flat(network, "student", "params"),
-    _flat(network, "student", "batch_stats"),
+    network.flat("student", "params"),
+    network.flat("student", "batch_stats"),
     file._replace(tensors=tensors),
     options=options,
     say=network.notes.append,
@@ -132,15 +132,6 @@ def _layers(name):
   return inside | {".".join(parts)} - {""}
 
 
-def _flat(network, role, collection):
-  before = f"{role}/{collection}/"
-  return {
-    p.removeprefix(before): x
-    for p, x in network.arrays.items()
-    if p.startswith(before)
-  }
-
-
 def _place_all(fmt, tensors, network):
   """Moves what has a place; returns {name: path}."""
   places, parts = {}, {}
@@ -149,7 +140,7 @@ def _place_all(fmt, tensors, network):
       found = find(name, table, tensors)
       if found is None:
         continue
-      _, leaf, path = found
+      leaf, path = found
       path = f"{role}/{leaf.collection}/{path}"
       places[name] = path
       value = leaf.inwards(x)

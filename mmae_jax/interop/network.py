@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import dataclasses
 from typing import Any
 
+from flax import traverse_util
 from ml_collections import ConfigDict
 import numpy as np
 
@@ -40,18 +41,18 @@ class Network:
   notes: list[str] = dataclasses.field(default_factory=list)
   unplaced: list[str] = dataclasses.field(default_factory=list)
 
-  def tree(self, role: str, collection: str) -> dict:
-    """The nested tree of one collection of one role."""
+  def flat(self, role: str, collection: str) -> Flat:
+    """The arrays of one collection of one role, by the rest of their path."""
     before = f"{role}/{collection}/"
-    nested: dict = {}
-    for path, x in self.arrays.items():
-      if path.startswith(before):
-        *parts, last = path.removeprefix(before).split("/")
-        inner = nested
-        for part in parts:
-          inner = inner.setdefault(part, {})
-        inner[last] = x
-    return nested
+    return {
+      path.removeprefix(before): x
+      for path, x in self.arrays.items()
+      if path.startswith(before)
+    }
+
+  def tree(self, role: str, collection: str) -> dict:
+    """The same as a nested tree."""
+    return traverse_util.unflatten_dict(self.flat(role, collection), sep="/")
 
   def model_state(self, role: str) -> dict:
     """{"batch_stats": ...}, or {} where there are none."""
@@ -93,8 +94,8 @@ def candidates(name: str) -> tuple[tuple[str, str], ...]:
 
 def find(
   name: str, table: names_lib.Table, tensors: Mapping[str, Any]
-) -> tuple[names_lib.Entry, layouts.Leaf, str] | None:
-  """The (entry, leaf, path here) of a tensor, or None.
+) -> tuple[layouts.Leaf, str] | None:
+  """The (leaf, path here) of a tensor, or None.
 
   Args:
     name: of the tensor.
@@ -108,5 +109,5 @@ def find(
         continue
       ours = names_lib.translated(entry.foreign, entry.ours, module)
       if ours is not None and _fits(entry, module, tensors):
-        return entry, leaf, join(ours, leaf.ours, "/")
+        return leaf, join(ours, leaf.ours, "/")
   return None

@@ -74,15 +74,8 @@ def _decoder(config, encoder):
 
 
 def _compare(part, expected, found, source):
-  expected, found = _shapes(expected), _shapes(found)
-  for name in sorted(expected.keys() | found.keys()):
-    wanted, there = (s.get(name, "absent") for s in (expected, found))
-    if wanted != there:
-      raise UsageError(
-        f"{source}: {name} of the {part} is {there}, expected {wanted}"
-      )
-
-
-def _shapes(tree):
-  leaves = jax.tree_util.tree_leaves_with_path(tree)
-  return {jax.tree_util.keystr(path): list(x.shape) for path, x in leaves}
+  if difference := encoder_lib.first_difference(expected, found):
+    name, wanted, there = difference
+    raise UsageError(
+      f"{source}: {name} of the {part} is {there}, expected {wanted}"
+    )

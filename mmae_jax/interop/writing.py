@@ -19,6 +19,12 @@ _TORCH = (".pth", ".pt", ".ckpt", ".tar", ".bin")
 SUFFIXES = (*_TORCH, ".safetensors", ".pkl")
 
 
+def refuse_existing(target: pathlib.Path) -> None:
+  """Raises UsageError where the target is there."""
+  if target.exists():
+    raise UsageError(f"--to={target}: exists already; choose another name")
+
+
 @contextlib.contextmanager
 def whole(target: pathlib.Path) -> Iterator[pathlib.Path]:
   """A path beside the target that becomes the target when all went well.
@@ -31,8 +37,7 @@ def whole(target: pathlib.Path) -> Iterator[pathlib.Path]:
     UsageError: the target exists, or cannot be written.
   """
   target = pathlib.Path(target)
-  if target.exists():
-    raise UsageError(f"--to={target}: exists already; choose another name")
+  refuse_existing(target)
   draft = target.with_name(f".{target.name}.{os.getpid()}.tmp")
   try:
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -4,10 +4,10 @@ import json
 import pickle
 
 from interop import foreign
+from interop.files import assert_same_tensors, in_torch, quietly, save
 import numpy as np
 import pytest
 
-from mmae_jax import interop
 from mmae_jax.interop import checkpoints, contents, importing, reading
 from mmae_jax.types import UsageError
 
@@ -15,31 +15,13 @@ torch = pytest.importorskip("torch")
 HEADS = {"heads": 2, "decoder_heads": 2}
 
 
-def in_torch(content):
-  if isinstance(content, dict):
-    return {name: in_torch(x) for name, x in content.items()}
-  return torch.from_numpy(x) if isinstance(x := content, np.ndarray) else x
-
-
-def save(path, content):
-  torch.save(in_torch(content), path)
-  return path
-
-
 def convert(source, target, **kwargs):
-  lines = []
-  network = interop.convert(source, target, say=lines.append, **kwargs)
+  network, lines = quietly(source, target, **kwargs)
   return network, "\n".join(lines)
 
 
 def from_names(named, **kwargs):
   return importing.from_file(contents.File(named), **kwargs)
-
-
-def assert_same(one, other):
-  assert one.keys() == other.keys()
-  for name, x in one.items():
-    assert x.dtype == other[name].dtype and torch.equal(x, other[name]), name
 
 
 # --- Bits --------------------------------------------------------------------
@@ -60,7 +42,7 @@ def test_what_is_kept_comes_back_whatever_its_strides(case, tmp_path):
   assert ("its positions are not MAE's" in said) != uses_decoder
   assert not network.config.encoder.learned_positions
   convert(tmp_path / "b", tmp_path / "c.pth")
-  assert_same(torch.load(tmp_path / "c.pth")["model"], named)
+  assert_same_tensors(torch.load(tmp_path / "c.pth")["model"], named)
 
 
 def test_a_safetensors_file_goes_out_with_the_formats_wrapper(tmp_path):

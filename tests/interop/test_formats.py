@@ -1,11 +1,12 @@
 """Every format: recognised, read into our network, written back bit for bit."""
 
 from interop import foreign
+from interop.files import assert_same_tensors, in_torch, quietly, save
 import jax
 import numpy as np
 import pytest
 
-from mmae_jax import interop, load_encoder
+from mmae_jax import load_encoder
 from mmae_jax.interop import (
   catalogue,
   checkpoints,
@@ -18,17 +19,6 @@ from mmae_jax.types import UsageError
 torch = pytest.importorskip("torch")
 
 
-def to_torch(content):
-  if isinstance(content, dict):
-    return {name: to_torch(x) for name, x in content.items()}
-  return torch.from_numpy(x) if isinstance(x := content, np.ndarray) else x
-
-
-def save(path, content):
-  torch.save(to_torch(content), path)
-  return path
-
-
 def flat(content, before=""):
   """{path: tensor} of nested dictionaries; what is no tensor is left out."""
   found = {}
@@ -38,20 +28,6 @@ def flat(content, before=""):
     elif isinstance(x, torch.Tensor):
       found[before + name] = x
   return found
-
-
-def assert_same_tensors(one, other):
-  assert one.keys() == other.keys()
-  for name, x in one.items():
-    assert x.dtype == other[name].dtype, name
-    assert x.shape == other[name].shape, name
-    assert torch.equal(x, other[name]), name
-
-
-def quietly(source, target, **kwargs):
-  lines = []
-  network = interop.convert(source, target, say=lines.append, **kwargs)
-  return network, lines
 
 
 @pytest.mark.parametrize("name", foreign.ALL)
@@ -128,7 +104,7 @@ def test_a_twin_is_the_teacher(tmp_path):
   assert network.config.evaluation.network == "student"
   quietly(tmp_path / "one", tmp_path / "back.pth")
   back = flat(torch.load(tmp_path / "back.pth"))
-  assert_same_tensors(back, flat(to_torch(content["teacher"])))
+  assert_same_tensors(back, flat(in_torch(content["teacher"])))
 
 
 @pytest.mark.parametrize("dtype", [np.float16, "bfloat16", np.float64])
@@ -137,7 +113,7 @@ def test_other_types_come_back(dtype, suffix, tmp_path):
   kind = {"bfloat16": torch.bfloat16, np.float16: torch.float16}.get(
     dtype, torch.float64
   )
-  named = {n: x.to(kind) for n, x in to_torch(foreign.vit_timm()).items()}
+  named = {n: x.to(kind) for n, x in in_torch(foreign.vit_timm()).items()}
   source = tmp_path / f"theirs{suffix}"
   if suffix == ".pth":
     torch.save(named, source)
@@ -161,7 +137,7 @@ def test_prefixes_nest(tmp_path):
   source = save(tmp_path / "a.pth", named)
   quietly(source, tmp_path / "ours")
   quietly(tmp_path / "ours", tmp_path / "b.pth")
-  assert_same_tensors(torch.load(tmp_path / "b.pth"), to_torch(named))
+  assert_same_tensors(torch.load(tmp_path / "b.pth"), in_torch(named))
 
 
 def test_detectron2(tmp_path):

@@ -3,11 +3,11 @@
 import json
 
 from interop import foreign
+from interop.files import quietly, save
 import jax
 import numpy as np
 import pytest
 
-from mmae_jax import interop
 from mmae_jax.interop import catalogue, contents, importing, reading
 from mmae_jax.models import MaskedAutoencoder, build_encoder, mae, patches
 
@@ -69,11 +69,6 @@ def resnet(kind=torch.float32):
 
 
 MODELS = {"hf_vit_mae": vit_mae, "hf_vit": vit, "hf_resnet": resnet}
-
-
-def quietly(source, target, **kwargs):
-  lines = []
-  return interop.convert(source, target, say=lines.append, **kwargs), lines
 
 
 def pixels(size=32, rows=3):
@@ -184,14 +179,7 @@ def test_folders_go_out_as_they_came(name, tmp_path):
 
 def test_a_new_folder_is_opened_without_complaint(tmp_path):
   """From official MAE: config, preprocessor and every tensor."""
-  torch.save(
-    {
-      "model": {
-        n: torch.from_numpy(x) for n, x in foreign.mae()["model"].items()
-      }
-    },
-    tmp_path / "mae.pth",
-  )
+  save(tmp_path / "mae.pth", foreign.mae())
   options = {"heads": 2, "decoder_heads": 2}
   quietly(tmp_path / "mae.pth", tmp_path / "ours", options=options)
   quietly(tmp_path / "ours", tmp_path / "hf", name="hf_vit_mae")

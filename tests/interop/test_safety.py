@@ -8,6 +8,7 @@ import struct
 import zipfile
 
 from interop import foreign
+from interop.files import in_torch, save
 import numpy as np
 import pytest
 
@@ -29,7 +30,7 @@ class Malicious:
 
 
 def tensors():
-  return {n: torch.from_numpy(x) for n, x in foreign.vit_timm().items()}
+  return in_torch(foreign.vit_timm())
 
 
 def refused(source, tmp_path, match, **kwargs):
@@ -141,7 +142,7 @@ def test_numbers_shapes_and_names(tmp_path):
   named["blocks.0.ls1.gamma"] = torch.ones(foreign.WIDTH)
   torch.save(named, tmp_path / "d.pth")
   refused(tmp_path / "d.pth", tmp_path, r"ls1\.gamma is a part of the network")
-  named = {n: torch.from_numpy(x) for n, x in foreign.mae()["model"].items()}
+  named = in_torch(foreign.mae()["model"])
   named["decoder_norm.bias"] = torch.zeros(3)
   torch.save(named, tmp_path / "i.pth")
   refused(tmp_path / "i.pth", tmp_path, r"'norm'.*decoder is \[3\], expected")
@@ -160,10 +161,7 @@ def test_numbers_shapes_and_names(tmp_path):
   refused(tmp_path / "empty", tmp_path, "no config.json")
   copy = foreign.spectral_contrastive()
   copy["state_dict"]["encoder.0.bn1.bias"] = np.ones(foreign.CHANNELS)
-  torch.save(
-    {n: torch.from_numpy(x) for n, x in copy["state_dict"].items()},
-    tmp_path / "h.pth",
-  )
+  save(tmp_path / "h.pth", copy["state_dict"])
   refused(tmp_path / "h.pth", tmp_path, "encoder.0.bn1.bias is not the copy")
 
 

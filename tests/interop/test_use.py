@@ -3,30 +3,25 @@
 import json
 
 from interop import foreign
+from interop.files import quietly, save
 import jax
 import numpy as np
 from programs import call
 import pytest
 import tiny
 
-from mmae_jax import interop, load_encoder
+from mmae_jax import load_encoder
 from mmae_jax.interop import checkpoints, importing, reading
 from mmae_jax.train import checkpoint, warm_start
 
-torch = pytest.importorskip("torch")
-
-
-def in_torch(content):
-  if isinstance(content, dict):
-    return {name: in_torch(x) for name, x in content.items()}
-  return torch.from_numpy(x) if isinstance(x := content, np.ndarray) else x
+pytest.importorskip("torch")
 
 
 @pytest.fixture(scope="module")
 def mae(tmp_path_factory):
   """A folder of ours with official MAE's tensors."""
   folder = tmp_path_factory.mktemp("mae")
-  torch.save(in_torch(foreign.mae()), folder / "mae.pth")
+  save(folder / "mae.pth", foreign.mae())
   code, message = call(
     "convert",
     f"--from={folder}/mae.pth",
@@ -108,10 +103,7 @@ def run_of(name, folder):
 def test_a_run_goes_out_with_its_heads(name, fmt, tmp_path):
   """Networks, teacher and what the method keeps, in the authors' names."""
   state = run_of(name, tmp_path / "run")
-  lines = []
-  interop.convert(
-    tmp_path / "run", tmp_path / "out.pth", name=fmt, say=lines.append
-  )
+  quietly(tmp_path / "run", tmp_path / "out.pth", name=fmt)
   force = "mmae" if fmt == "mmae" else fmt
   file = reading.read(tmp_path / "out.pth")
   if fmt in ("solo_learn", "lightly", "mmae", "barlow_twins"):
@@ -147,7 +139,7 @@ def test_a_run_goes_out_with_its_heads(name, fmt, tmp_path):
 
 
 def test_the_program(tmp_path, capsys):
-  torch.save(in_torch(foreign.vit_timm()), tmp_path / "a.pth")
+  save(tmp_path / "a.pth", foreign.vit_timm())
   flags = (f"--from={tmp_path}/a.pth", f"--to={tmp_path}/b")
   code, message = call("convert", *flags, "--strict")
   assert code == 1 and message.startswith("error: --strict: ")
