@@ -65,6 +65,12 @@ def convert(
   to_folder = name in hugging_face.FORMATS and bool(source_format)
   to_theirs = is_file or ours or to_folder
   if ours:
+    given = [key for key, x in (options or {}).items() if x is not None]
+    if given:
+      raise UsageError(
+        f"--{given[0]} is for files that do not say it: {source} is ours and"
+        " its config says it"
+      )
     network = checkpoints.read(source, step=step)
   else:
     network = importing.from_file(

@@ -88,7 +88,8 @@ _RUNNING = (
 )
 
 LINEAR: Kind = (_WEIGHT, _BIAS)
-# Its bias is frozen under a BatchNorm that takes it away; we have none.
+# Its bias is frozen under a BatchNorm that takes it away in training; we have
+# none, and the running mean stays that of outputs with it.
 LINEAR_FROZEN_BIAS: Kind = (
   _WEIGHT,
   Leaf(

@@ -39,10 +39,11 @@ def whole(target: pathlib.Path) -> Iterator[pathlib.Path]:
   target = pathlib.Path(target)
   refuse_existing(target)
   draft = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+  made = [folder for folder in target.parents if not folder.exists()]
   try:
     target.parent.mkdir(parents=True, exist_ok=True)
     yield draft
-    os.replace(draft, target)
+    _publish(draft, target)
   except UsageError:
     raise
   except Exception as e:  # each library says in its own way what failed
@@ -54,6 +55,18 @@ def whole(target: pathlib.Path) -> Iterator[pathlib.Path]:
         shutil.rmtree(draft)
       else:
         draft.unlink(missing_ok=True)
+      for folder in made:  # one that holds the target stays
+        folder.rmdir()
+
+
+def _publish(draft, target):
+  """Gives what was written its name, unless that has been taken meanwhile."""
+  if draft.is_file():
+    with contextlib.suppress(OSError):  # not every file system has links
+      os.link(draft, target)
+      return
+  refuse_existing(target)
+  os.rename(draft, target)
 
 
 def contiguous(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

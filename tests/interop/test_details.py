@@ -8,7 +8,7 @@ from interop.files import assert_same_tensors, in_torch, quietly, save
 import numpy as np
 import pytest
 
-from mmae_jax.interop import checkpoints, contents, importing, reading
+from mmae_jax.interop import checkpoints, contents, importing, reading, writing
 from mmae_jax.types import UsageError
 
 torch = pytest.importorskip("torch")
@@ -363,6 +363,50 @@ def test_odd_contents(tmp_path):
   large = {"w": np.array([1e300])}
   torch.save(in_torch(large), tmp_path / "e.pth")
   assert reading.read(tmp_path / "e.pth").tensors["w"][0] == 1e300
+
+
+@pytest.mark.parametrize(
+  ("key", "value"),
+  [
+    ("heads", 0),
+    ("decoder_heads", -1),
+    ("image_size", 0),
+    ("std", (0.2, 0.0, 0.2)),
+  ],
+)
+def test_impossible_numbers(key, value, tmp_path):
+  save(tmp_path / "a.pth", foreign.vit_timm())
+  with pytest.raises(UsageError, match=rf"--{key}=.*must be"):
+    convert(tmp_path / "a.pth", tmp_path / "ours", options={key: value})
+
+
+def test_what_a_config_says_is_not_said_again(tmp_path):
+  quietly(save(tmp_path / "a.pth", foreign.vit_timm()), tmp_path / "ours")
+  with pytest.raises(UsageError, match="--heads is for files that do not say"):
+    convert(tmp_path / "ours", tmp_path / "b.pth", options={"heads": 2})
+
+
+@pytest.mark.parametrize("is_folder", [False, True])
+def test_a_name_that_is_taken_meanwhile(is_folder, tmp_path):
+  target = tmp_path / "new" / "target"
+  with (
+    pytest.raises(UsageError, match="exists already"),
+    writing.whole(target) as draft,
+  ):
+    if is_folder:
+      draft.mkdir()
+    else:
+      draft.write_text("ours")
+    target.write_text("theirs")
+  assert target.read_text() == "theirs"
+  assert [path.name for path in target.parent.iterdir()] == ["target"]
+
+
+def test_nothing_is_left_of_a_failure(tmp_path):
+  target = tmp_path / "a" / "b" / "target"
+  with pytest.raises(UsageError, match="stopped"), writing.whole(target):
+    raise UsageError("stopped")
+  assert not list(tmp_path.iterdir())
 
 
 def test_targets_that_cannot_be_written(tmp_path):
