@@ -7,12 +7,13 @@ from unittest import mock
 
 from absl import flags
 import array_record.python.array_record_data_source  # noqa: F401
+import grain.python  # noqa: F401
 
 from mmae_jax import command_line
 from mmae_jax.train import stop
 
-# array_record defines flags when it is imported. It is imported above so that a
-# program's call does not do it, whose new flags are removed at its end.
+# array_record and grain define flags when they are imported: above, so that no
+# program's call does it, whose new flags are removed at its end.
 LAUNCH = pathlib.Path(__file__).resolve().parents[1] / "launch"
 
 

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = sorted((ROOT / "mmae_jax").rglob("*.py"))
-PROGRAMS = sorted((ROOT / "launch").glob("*.py"))
+PROGRAMS = sorted((ROOT / "launch").rglob("*.py"))
 CONFIGS = sorted((ROOT / "configs").glob("*.py"))
 
 # What a part must not import, from mmae_jax. The order is

@@ -60,7 +60,6 @@ def describe(
   Raises:
     UsageError: an architecture that we do not have.
   """
-  _check(options)
   config = config_lib.base()
   config.name = f"converted-{fmt.name}"
   config.objective.name = fmt.objective or "mae"
@@ -86,16 +85,6 @@ def describe(
   if "decoder/mask_token" in params:
     _decoder(config, fmt, params, options, settings, say)
   return config
-
-
-def _check(options):
-  for key in ("heads", "decoder_heads", "image_size"):
-    value = options.get(key)
-    if value is not None and value < 1:
-      raise UsageError(f"--{key}={value}: must be at least 1")
-  std = options.get("std")
-  if std is not None and not min(std) > 0:
-    raise UsageError(f"--std={std}: must be positive")
 
 
 def _pixels(view, fmt, preprocessor, options, say):

@@ -35,6 +35,7 @@ def from_file(
       that do not fit together.
   """
   options = {k: v for k, v in (options or {}).items() if v is not None}
+  _check(options)
   try:
     return _from_file(file, name, options, source)
   except UsageError as e:
@@ -46,6 +47,14 @@ def from_file(
       f"{source}: its tensors or its config.json do not fit together:"
       f" {type(e).__name__}: {e}"
     ) from e
+
+
+def _check(options):
+  for key in ("heads", "decoder_heads", "image_size"):
+    if (value := options.get(key, 1)) < 1:
+      raise UsageError(f"--{key}={value}: must be at least 1")
+  if not min(options.get("std", (1,))) > 0:
+    raise UsageError(f"--std={options['std']}: must be positive")
 
 
 def _from_file(file, name, options, source):
