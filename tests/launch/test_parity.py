@@ -130,7 +130,8 @@ def test_the_first_wrong_layer_is_named(part, monkeypatch, tmp_path):
   assert code == 1
   by_layer = result["rows"][0]
   assert by_layer["verdict"] == "FAILED"
-  assert by_layer["first"] == "encoder/block_0/mlp"
+  # Before transformers 5 a block's MLP is no module of its own.
+  assert by_layer["first"] in ("encoder/block_0/mlp", "encoder/block_0")
 
 
 def test_a_hundred_steps(part, monkeypatch, tmp_path):
