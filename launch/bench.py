@@ -14,6 +14,9 @@
                 as a share of the step above, and beside it, in turns, the form
                 that the authors' programs use, in JAX and in PyTorch
 --suite=kmeans  DeepCluster's clustering between two epochs, on all devices
+--suite=language
+                matrix cross-entropy of tokens beside the head of a language
+                model, in turns, and beside matrices of [dim, dim] per token
 
 python launch/bench.py --suite=step --size=b16 --batch=16
 python launch/bench.py --suite=step --size=l16 --batch=256 --dtype=bfloat16
@@ -21,6 +24,7 @@ python launch/bench.py --suite=step --objective=two_view --batch=64 --rounds=2
 python launch/bench.py --suite=step --objective=simsiam --size=s16 --batch=256
 python launch/bench.py --suite=information --out=runs/information.json
 python launch/bench.py --suite=kmeans --rows=65536
+python launch/bench.py --suite=language --tokens=256 --orders=1,2,4
 """
 
 import importlib
@@ -47,7 +51,7 @@ def parser():
   p.add_argument(
     "--suite",
     required=True,
-    choices=["step", "input", "information", "kmeans"],
+    choices=["step", "input", "information", "kmeans", "language"],
   )
   p.add_argument(
     "--out",
@@ -92,6 +96,21 @@ def parser():
   kmeans.add_argument("--rows", type=int, default=65_536, help="of the bank")
   kmeans.add_argument("--dim", type=int, default=128)
   kmeans.add_argument("--clusters", type=int, default=3000)
+  language = p.add_argument_group("language; the sizes are Llama-7B's")
+  language.add_argument(
+    "--tokens", type=int, default=128, help="that are timed"
+  )
+  language.add_argument("--vocabulary", type=int, default=32_000)
+  language.add_argument("--width", type=int, default=4096, help="of the model")
+  language.add_argument("--layers", type=int, default=32)
+  language.add_argument("--hidden", type=int, default=11_008, help="of its MLP")
+  language.add_argument("--orders", default="1,4", help="Taylor terms")
+  language.add_argument(
+    "--memory_tokens",
+    type=int,
+    default=2048,
+    help="of the programs whose memory is read; compiled, not run",
+  )
   data = p.add_argument_group("input")
   data.add_argument("--threads", default="1,2,4", help="numbers to try")
   data.add_argument("--workers", default="0,1,2", help="numbers to try")
@@ -137,7 +156,7 @@ def _suite(arguments):
     raise UsageError(
       f"--size=r50: --objective={arguments.objective} masks patches of a ViT"
     )
-  if masked or arguments.suite in ("input", "kmeans"):
+  if masked or arguments.suite in ("input", "kmeans", "language"):
     return arguments.suite
   if arguments.suite == "information":
     raise UsageError(

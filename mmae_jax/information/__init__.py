@@ -60,6 +60,9 @@ from mmae_jax.information.moments import (
   moments_entropy as moments_entropy,
   update_moments as update_moments,
 )
+from mmae_jax.information.relation_cross_entropy import (
+  relation_matrix_cross_entropy as relation_matrix_cross_entropy,
+)
 from mmae_jax.information.sampling import (
   random_feature_joint_entropy as random_feature_joint_entropy,
   subsampled_entropy as subsampled_entropy,
@@ -85,6 +88,10 @@ from mmae_jax.information.sphere import (
   vmf_entropy as vmf_entropy,
   vmf_reconstruction as vmf_reconstruction,
   vmf_uniform_entropy as vmf_uniform_entropy,
+)
+from mmae_jax.information.token_cross_entropy import (
+  check_token_embeddings as check_token_embeddings,
+  token_matrix_cross_entropy as token_matrix_cross_entropy,
 )
 from mmae_jax.information.traces import matrix_ssl_terms as matrix_ssl_terms
 from mmae_jax.information.von_mises_fisher import (

@@ -36,12 +36,18 @@ def _unit_trace_product(a, given):
   return product, z.shape[1], squares * largest**2
 
 
-def _lanczos(product, start, steps):
+def tridiagonal(product, start, steps):
   """Jacobi matrices of Lanczos iterations, one per column of `start`.
 
-  Returns their diagonals and off-diagonals, [probes, steps] each; the last
-  off-diagonal entry couples to the step that was not taken. An exhausted
-  Krylov space gives zeros from there on: blocks of no weight.
+  Args:
+    product: v -> A v, [size, probes] both; A may differ between columns.
+    start: columns of unit length, [size, probes].
+    steps: number of iterations.
+  Returns:
+    (diagonals, off-diagonals), [probes, steps] each, and the orthonormal basis,
+    [steps, size, probes]; the last off-diagonal entry couples to the step that
+    was not taken. An exhausted Krylov space gives zeros from there on: blocks
+    of no weight.
   """
   size, probes = start.shape
   eps = jnp.finfo(start.dtype).eps
@@ -65,10 +71,10 @@ def _lanczos(product, start, steps):
 
   basis = jnp.zeros((steps, size, probes), start.dtype)
   norm = jnp.zeros(probes, start.dtype)
-  _, (diagonal, coupling) = jax.lax.scan(
+  (basis, *_), (diagonal, coupling) = jax.lax.scan(
     step, (basis, start, norm), jnp.arange(steps)
   )
-  return diagonal.T, coupling.T
+  return diagonal.T, coupling.T, basis
 
 
 @jax.custom_batching.sequential_vmap
@@ -90,8 +96,15 @@ def _eigh(x):
   )
 
 
-def _quadrature(function, diagonal, coupling):
-  """Sum of weights times function(nodes), one value per Jacobi matrix."""
+def jacobi_nodes(diagonal, coupling):
+  """Eigenvalues and eigenvectors of Jacobi matrices, semi-definite ones.
+
+  Args:
+    diagonal, coupling: [probes, steps] and [probes, steps - 1].
+  Returns:
+    [probes, steps], those under the rank floor zero, and
+    [probes, steps, steps].
+  """
   steps = diagonal.shape[1]
   index = jnp.arange(steps)
   jacobi = jnp.zeros((*diagonal.shape, steps), diagonal.dtype)
@@ -100,7 +113,12 @@ def _quadrature(function, diagonal, coupling):
   jacobi = jacobi.at[:, index[:-1], index[1:]].set(coupling)
   nodes, vectors = _eigh(jacobi)
   floor = spectra.rank_floor(nodes.dtype) * jnp.max(nodes)
-  nodes = jnp.where(nodes <= floor, 0.0, nodes)
+  return jnp.where(nodes <= floor, 0.0, nodes), vectors
+
+
+def _quadrature(function, diagonal, coupling):
+  """Sum of weights times function(nodes), one value per Jacobi matrix."""
+  nodes, vectors = jacobi_nodes(diagonal, coupling)
   return jnp.sum(vectors[:, 0, :] ** 2 * function(nodes), axis=1)
 
 
@@ -170,7 +188,9 @@ def trace_of_function(key, function, a, given, probes, steps):
   checks.check_count("steps", steps)
   product, size, trace = _unit_trace_product(a, given)
   probe = jax.random.rademacher(key, (size, probes), trace.dtype)
-  diagonal, coupling = _lanczos(product, probe / size**0.5, min(steps, size))
+  diagonal, coupling, _ = tridiagonal(
+    product, probe / size**0.5, min(steps, size)
+  )
   upper, lower = _bracket(lambda x: function(x, trace), diagonal, coupling)
   values = size * (upper + lower) / 2
   estimate, sampling = _with_control(

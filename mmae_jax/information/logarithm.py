@@ -60,11 +60,16 @@ def _log_on_support(w):
   return jnp.where(present, jnp.log(safe), 0.0)
 
 
-def _log_quotient(x, y):
-  """(log x - log y) / (x - y), 1/x at x = y; 0 where either is zero."""
+def _quotient_on_support(x, y):
+  """`log_quotient`; 0 where either is zero."""
   # One threshold for both: the largest eigenvalue is in x as well as in y.
   present_x, x = _support(x)
   present_y, y = _support(y)
+  return jnp.where(present_x & present_y, log_quotient(x, y), 0.0)
+
+
+def log_quotient(x, y):
+  """(log x - log y) / (x - y) of positive numbers, 1/x at x = y."""
   ratio = (x - y) / (x + y)
   near = jnp.abs(ratio) < 0.1
   # (log x - log y) = 2 artanh(ratio), whose series does not cancel near 0.
@@ -72,8 +77,7 @@ def _log_quotient(x, y):
   series = sum(square**k / (2 * k + 1) for k in range(8))
   gap = jnp.where(near, 1.0, x - y)
   far = jnp.where(near, 0.0, (jnp.log(x) - jnp.log(y)) / gap)
-  value = jnp.where(near, 2.0 / (x + y) * series, far)
-  return jnp.where(present_x & present_y, value, 0.0)
+  return jnp.where(near, 2.0 / (x + y) * series, far)
 
 
 def log_on_support(q):
@@ -88,7 +92,7 @@ def log_on_support(q):
     equal eigenvalues too. Directions of eigenvalue zero contribute nothing to
     value and derivative (the convention 0 log 0 = 0).
   """
-  return spectral_function(q, _log_on_support, _log_quotient)
+  return spectral_function(q, _log_on_support, _quotient_on_support)
 
 
 def taylor_log(q, *, order):

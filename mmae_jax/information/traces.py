@@ -59,7 +59,7 @@ def power_traces(c, order, *, symmetric=False):
   return traces
 
 
-def _weighted_power_traces(w, c, order):
+def weighted_power_traces(w, c, order):
   """tr w, tr(w c), ... tr(w c^order) of symmetric matrices."""
   p = _powers(c, order, symmetric=True)
   traces = [jnp.trace(w)] + [jnp.sum(w * power) for power in p]
@@ -229,7 +229,7 @@ def matrix_ssl_terms(
     c = spectra.matmul(p.T, z)
     own = spectra.gram(z)
     traces = power_traces(own, order, symmetric=True)
-    targets = _weighted_power_traces(spectra.gram(p), own, order)[1:]
+    targets = weighted_power_traces(spectra.gram(p), own, order)[1:]
     alignment = sum(
       w * s + v * t
       for w, s, v, t in zip(weighted, targets, plain, traces, strict=True)
