@@ -130,6 +130,11 @@ def check(config: ConfigDict) -> None:
   What depends on the dataset, the devices or the objective, and the views, is
   checked where those are read, still before anything compiles.
   """
+  if "views" not in config:
+    raise UsageError(
+      f"--config: {config.get('name', 'this')} is a config of language models;"
+      " python launch/finetune_language.py runs it"
+    )
   _require(
     config.name, "name", repr(config.name), "a name for the run's folder"
   )

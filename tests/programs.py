@@ -39,6 +39,9 @@ def call(name, *arguments):
       if name == "train":
         parsed = command_line.parse_flags(sys.argv)
         code = module.main(parsed, stop.StopSignal())
+      elif name == "finetune_language":
+        parsed = command_line.parse_flags(sys.argv)
+        code = module.main(parsed, stop.StopSignal(), command=" ".join(argv))
       elif name == "prepare_data":
         code = module.main(command_line.parse_flags(sys.argv))
       else:

@@ -16,7 +16,7 @@ from programs import call
 import pytest
 import runs
 import tfds_fakes
-from tiny import CONFIGS, TWO_VIEW, load_config, load_module, shrink, use_vit
+from tiny import NAMES, TWO_VIEW, load_config, load_module, shrink, use_vit
 
 from mmae_jax import checks, config as config_lib, load_encoder, objectives
 from mmae_jax.data import photometry as photometry_lib, pipeline
@@ -30,7 +30,6 @@ from mmae_jax.train import (
 )
 from mmae_jax.train.metrics import read_metrics
 
-NAMES = sorted(path.stem for path in CONFIGS.glob("*.py"))
 ARGUMENTS = [
   (name, argument) for name in NAMES for argument in load_module(name).ARGUMENTS
 ]

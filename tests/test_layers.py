@@ -12,18 +12,26 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = sorted((ROOT / "mmae_jax").rglob("*.py"))
 PROGRAMS = sorted((ROOT / "launch").rglob("*.py"))
 CONFIGS = sorted((ROOT / "configs").glob("*.py"))
+# Packages of the extra `language`, and the files that are written on top of
+# tunix; everything else imports them inside functions, if at all.
+OF_LANGUAGE = {"tunix", "qwix", "tokenizers", "transformers"}
+ON_TUNIX = {"models.py", "weights.py", "trainer.py", "evaluate.py"}
 
 # What a part must not import, from mmae_jax. The order is
 #   information, models <- objectives <- train, evaluate, report <- launch;
-# data and interop stand beside the models.
-LOOP = {"train", "evaluate", "report", "interop", "data"}
+# data and interop stand beside the models; language, on tunix, beside all of
+# them: it takes the mathematics, the files of a run and the report.
+LOOP = {"train", "evaluate", "report", "interop", "data", "language"}
 FORBIDDEN = {
   "models": {"objectives", *LOOP},
   "objectives": LOOP,
   "data": {"objectives", "models", *LOOP - {"data"}},
-  "evaluate": {"objectives"},
-  "report": {"objectives"},
-  "interop": {"objectives"},
+  "evaluate": {"objectives", "language"},
+  "report": {"objectives", "language"},
+  "interop": {"objectives", "language"},
+  "train": {"language"},
+  "recipes": {"language"},
+  "language": {"objectives", "models", "data", "evaluate", "interop"},
 }
 # What a part may import from other packages, where that is narrow.
 LIBRARIES = {
@@ -64,6 +72,8 @@ def imports(path: Path) -> list[Import]:
 
 def part(path: Path) -> str:
   """`objectives` for mmae_jax/objectives/mae.py, `types.py` for that file."""
+  if not path.is_relative_to(ROOT / "mmae_jax"):
+    return ""
   return path.relative_to(ROOT / "mmae_jax").parts[0]
 
 
@@ -110,8 +120,36 @@ def test_nothing_imports_tensorflow(path):
 @pytest.mark.parametrize("path", PACKAGE, ids=ids)
 def test_torch_is_for_interop_alone_and_lazy(path):
   for item in imports(path):
-    if library(item.name) in ("torch", "transformers"):
+    if library(item.name) == "torch":
       assert part(path) == "interop" and item.lazy, item
+
+
+@pytest.mark.parametrize("path", PACKAGE + CONFIGS, ids=ids)
+def test_tunix_is_for_language_alone(path):
+  for item in imports(path):
+    if library(item.name) not in OF_LANGUAGE:
+      continue
+    if library(item.name) == "transformers" and part(path) == "interop":
+      assert item.lazy, item
+    else:
+      assert part(path) == "language", item
+      assert item.lazy or path.name in ON_TUNIX, item
+
+
+def test_language_loads_without_its_extra():
+  """Data, answers and the loss are there, and the missing extra is named."""
+  program = (
+    "import sys; sys.modules.update(dict.fromkeys("
+    f"{sorted(OF_LANGUAGE)}));"
+    "from mmae_jax.language import (answers, arithmetic, checks, datasets,"
+    " extra, families, loss, results, report);"
+    "extra.require()"
+  )
+  done = subprocess.run(
+    [sys.executable, "-c", program], capture_output=True, text=True
+  )
+  assert done.returncode == 1
+  assert 'pip install -e ".[language]"' in done.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=ids)

@@ -18,6 +18,11 @@ COMMANDS = [
   START + ". && python launch/train.py --config=configs/mmae.py",
   START + '".[test]" && pytest',
 ]
+# Of mmae_jax/language/README.md, in an environment of its own.
+OF_LANGUAGE = (
+  "python3 -m venv .venv-language && . .venv-language/bin/activate && pip"
+  ' install -e ".[test,language]" && pytest tests/language'
+)
 
 
 def names(path: Path) -> str:
@@ -66,7 +71,7 @@ def test_the_two_commands_come_first_and_ci_runs_them():
   lines = re.sub(r"^\s*(?:#.*)?\n", "", script, flags=re.M)
   parts = re.findall(r"^\((.*?)^\)", lines, re.M | re.S)
   run = [" ".join(part.split()) for part in parts]
-  assert len(run) == len(COMMANDS)
+  assert len(run) == len(COMMANDS) + 1
   run = [re.sub(r' && echo "[^"]*"', "", command) for command in run]
   # The differences that .ci/run states at its head.
   assert run[0] == COMMANDS[0]
@@ -74,12 +79,16 @@ def test_the_two_commands_come_first_and_ci_runs_them():
     'pip install -e ".[test]"',
     'pip install torch==2.13.0 && pip install -e ".[test,torch]"',
   ).replace("pytest", "pytest --durations=20")
+  assert OF_LANGUAGE in commands(ROOT / "mmae_jax/language/README.md")
+  assert run[2] == f"{OF_LANGUAGE} --durations=20"
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=names)
 def test_a_config_opens_with_command_cost_and_number(path):
-  text = ast.get_docstring(ast.parse(path.read_text()))
-  command = f"python launch/train.py --config=configs/{path.name}"
+  source = path.read_text()
+  text = ast.get_docstring(ast.parse(source))
+  program = "finetune_language" if "recipes.LANGUAGE" in source else "train"
+  command = f"python launch/{program}.py --config=configs/{path.name}"
   assert re.search(rf"^Command: +{re.escape(command)}$", text, re.M)
   assert re.search(r"^Cost: +\S", text, re.M)
   assert re.search(r"^Number: +\S", text, re.M)

@@ -75,10 +75,15 @@ def shrink(config):
   return config
 
 
-TWO_VIEW = tuple(
+# The configs of images, which launch/train.py runs; those of language models
+# have no views (tests/language).
+NAMES = tuple(
   path.stem
   for path in sorted(CONFIGS.glob("*.py"))
-  if load_config(path.stem).views["global"]["count"] > 1
+  if "views" in load_config(path.stem)
+)
+TWO_VIEW = tuple(
+  name for name in NAMES if load_config(name).views["global"]["count"] > 1
 )
 
 

@@ -6,6 +6,7 @@ from mmae_jax.recipes.joint_embedding import (
   joint_embedding,
   like_mec,
 )
+from mmae_jax.recipes.language import LANGUAGE, language
 from mmae_jax.recipes.masked import MASKED, masked
 from mmae_jax.recipes.multi_crop import (
   like_deepcluster,
@@ -18,8 +19,10 @@ from mmae_jax.recipes.multi_crop import (
 __all__ = [
   "ER",
   "JOINT_EMBEDDING",
+  "LANGUAGE",
   "MASKED",
   "joint_embedding",
+  "language",
   "like_deepcluster",
   "like_dino",
   "like_er",

@@ -44,15 +44,28 @@ def write_report(
   """
   run = read_run(workdir, config=config)
   drawn = [_drawn(section, run) for section in sections]
-  folder = run.workdir / "figures"
+  return write_page(run.workdir, facts.headline(run), drawn)
+
+
+def write_page(workdir, head: facts.Headline, sections: Sequence[Section]):
+  """Writes report.html, and the figures of its sections as PNGs.
+
+  Args:
+    workdir: a folder, an epath.Path.
+    head: what the page opens with.
+    sections: in the order of the page.
+  Returns:
+    The path of report.html; the PNGs are in workdir/figures.
+  """
+  folder = workdir / "figures"
   folder.mkdir(parents=True, exist_ok=True)
-  for section in drawn:
+  for section in sections:
     for name, png in section.figures.items():
       (folder / f"{_file_name(name)}.png").write_bytes(png)
-  path = run.workdir / "report.html"
+  path = workdir / "report.html"
   # By way of a second file, so that a reader never meets half a page.
-  partial = run.workdir / "report.html.partial"
-  partial.write_text(_page(run, drawn))
+  partial = workdir / "report.html.partial"
+  partial.write_text(_page(head, sections))
   return partial.replace(path)
 
 
@@ -66,7 +79,7 @@ def _drawn(section: Callable[[Run], Section], run: Run) -> Section:
     return Section(title, note=reason)
 
 
-def _page(run: Run, sections: Sequence[Section]) -> str:
+def _page(head: facts.Headline, sections: Sequence[Section]) -> str:
   import jinja2
 
   source = resources.files("mmae_jax.report").joinpath("template.html.jinja")
@@ -74,7 +87,7 @@ def _page(run: Run, sections: Sequence[Section]) -> str:
   shown = [section for section in sections if section.html]
   now = datetime.datetime.now(datetime.UTC)
   return environment.from_string(source.read_text("utf-8")).render(
-    head=facts.headline(run),
+    head=head,
     sections=[(_file_name(section.title), section) for section in shown],
     missing=[section for section in sections if not section.html],
     written=now.strftime("%Y-%m-%d %H:%M UTC"),

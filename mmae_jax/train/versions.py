@@ -21,8 +21,13 @@ _LIBRARIES = (
 
 def libraries() -> dict[str, str]:
   """Versions of Python and of the libraries a run depends on."""
-  found = {"python": platform.python_version()}
-  for name in _LIBRARIES:
+  return {"python": platform.python_version()} | of(*_LIBRARIES)
+
+
+def of(*names: str) -> dict[str, str]:
+  """Versions of installed packages; "unknown" where there is none."""
+  found = {}
+  for name in names:
     try:
       found[name] = metadata.version(name)
     except metadata.PackageNotFoundError:

@@ -89,9 +89,11 @@ class Workdir:
 
   def _holds_work(self):
     """Whether a run has come as far as its first record or checkpoint."""
-    records, saved = self.path / "metrics.jsonl", self.path / "checkpoints"
-    return (records.exists() and records.stat().length > 0) or (
-      saved.exists() and any(saved.iterdir())
+    records = self.path / "metrics.jsonl"
+    # The cells are those of language models (language/run.py).
+    saved = [self.path / name for name in ("checkpoints", "cells")]
+    return (records.exists() and records.stat().length > 0) or any(
+      folder.exists() and any(folder.iterdir()) for folder in saved
     )
 
   def close(self) -> None:
