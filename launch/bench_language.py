@@ -2,8 +2,8 @@
 
 The head of a language model with cross-entropy, forward and backward, takes
 turns with the same and matrix cross-entropy, whose embeddings are the head's,
-held. The rest of the model's step is not run: its share is by number of
-products, as if it ran at the head's speed.
+held. The rest of the large model's step is not run: its share is by number of
+products, as if it ran at the head's speed. A small model's step is run whole.
 """
 
 import functools
@@ -25,7 +25,8 @@ def measure(arguments) -> dict:
   Args:
     arguments: of `bench.parser`; those of its group, dtype and rounds are read.
   Returns:
-    {"setting", "head", "rows": a row per Taylor order, "naive"}.
+    {"setting", "head", "rows": a row per Taylor order, "naive", "whole": the
+    step of a small model, or why there is none}.
   Raises:
     UsageError: numbers below 1, or orders that are none.
   """
@@ -71,6 +72,7 @@ def measure(arguments) -> dict:
       for order in orders
     ],
     "naive": _beside_naive(arguments.rounds),
+    "whole": _whole_step(arguments.rounds),
   }
 
 
@@ -223,6 +225,36 @@ def _beside_naive(rounds):
   return {**_NAIVE, "rows": rows}
 
 
+def _whole_step(rounds):
+  """Steps of a small model with and without the term, in turns."""
+  import bench_language_step
+
+  try:
+    steps, arguments, setting = bench_language_step.build()
+  except UsageError as error:
+    return {"missing": str(error)}
+  runs = {name: _runner(step, arguments) for name, step in steps.items()}
+  seconds = _in_turns(runs, rounds)
+  shares = [
+    (both - alone) / both
+    for alone, both in zip(seconds["CE"], seconds["CE + MCE"], strict=True)
+  ]
+  return {
+    "setting": setting,
+    "seconds": seconds,
+    "share_of_step": statistics.median(shares),
+    "share_range": (min(shares), max(shares)),
+    "temporary_bytes": {
+      name: step.memory_analysis().temp_size_in_bytes
+      for name, step in steps.items()
+    },
+    "logits_bytes": 4
+    * setting["batch"]
+    * setting["length"]
+    * setting["vocabulary"],
+  }
+
+
 def show(result: dict) -> None:
   """Prints what `measure` returned."""
   setting, head = result["setting"], result["head"]
@@ -275,3 +307,23 @@ def show(result: dict) -> None:
       f" {row['over_ours']:.3g} times ours, {mib(row['temporary_bytes'])},"
       f" values differ from ours by {row['difference']:.1e}"
     )
+  _show_whole(console, result["whole"])
+
+
+def _show_whole(console, whole):
+  if "missing" in whole:
+    console.print(f"\nThe whole step is not measured: {whole['missing']}")
+    return
+  setting, memory = whole["setting"], whole["temporary_bytes"]
+  medians = {k: statistics.median(s) for k, s in whole["seconds"].items()}
+  low, high = whole["share_range"]
+  mib = lambda size: f"{size / 2**20:.1f} MiB"
+  console.print(
+    f"\nWhole training step of configs/matrix_llm.py, {setting['layers']}"
+    f" layers of width {setting['width']}, {setting['batch']} x"
+    f" {setting['length']} tokens, vocabulary {setting['vocabulary']}:"
+    f" {medians['CE'] * 1e3:.3g} ms with CE, {medians['CE + MCE'] * 1e3:.3g} ms"
+    f" with CE + MCE, whose share is {whole['share_of_step']:.0%} ({low:.0%} to"
+    f" {high:.0%}); temporary memory {mib(memory['CE'])} and"
+    f" {mib(memory['CE + MCE'])}, logits {mib(whole['logits_bytes'])}"
+  )

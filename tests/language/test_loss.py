@@ -7,6 +7,8 @@ from language import small
 import numpy as np
 import pytest
 
+pytest.importorskip("tunix", reason='needs the extra "language"')
+
 from mmae_jax import information
 from mmae_jax.language import checks, loss as loss_lib
 from mmae_jax.language.loss import MatrixTerm

@@ -4,6 +4,8 @@ from language import small
 import numpy as np
 import pytest
 
+pytest.importorskip("tunix", reason='needs the extra "language"')
+
 from mmae_jax.language import arithmetic, batches, examples, template, tokens
 from mmae_jax.types import UsageError
 

@@ -117,9 +117,9 @@ def test_two_processes_equal_one_also_after_a_stop(alone, tmp_path):
     np.testing.assert_allclose(final[name], other[name], rtol=1e-3)
 
 
-# A teacher and a queue on every device, and a queue that is split over them.
-# All objectives take as long as a tenth of the suite.
-FEW = ["moco_v2", "swav"]
+# A queue that is split over the devices of both. All objectives take as long as
+# a tenth of the suite.
+FEW = ["swav"]
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,9 @@ OF_TWO_VIEW = ("8 devices",)
 # mmae goes through all layouts and byol, with a teacher, through a second one;
 # the others through those that hold most, and through the second where there is
 # time. Where there is BatchNorm there are no micro-batches. Of the ER methods
-# one of vectors and one of classes stand for all, where there is no time.
-WHERE_THERE_IS_TIME = ("simclr_er", "swav_er", "deepcluster_er")
+# one of vectors and one of classes stand for all, where there is no time, and
+# for mae M-MAE, which it is a part of.
+WHERE_THERE_IS_TIME = ("mae", "simclr_er", "swav_er", "deepcluster_er")
 CASES = [
   pytest.param(
     name,
