@@ -1,8 +1,7 @@
 """Matrix cross-entropy beside cross-entropy, on language models.
 
 Command:   python launch/finetune_language.py --config=configs/matrix_llm.py
-Cost:      generated arithmetic: 121 CPU seconds, 1 min 23 s on 2 CPU cores
-           with some other work beside it (extra `language`).
+Cost:      generated arithmetic: 1 min 23 s on 2 CPU cores (extra `language`).
 Number:    exact match 44.7 ± 5.6 % with cross-entropy, 46.6 ± 6.0 % with both
            (three seeds, measured here; mmae_jax/language/README.md).
 

@@ -124,9 +124,14 @@ def open_tokenizer(config, train: list[Problem], folder):
   if kind == "bytes":
     return tokens.Bytes()
   if kind == "folder":
-    own = config.tokenizer.folder
+    own, beside = config.tokenizer.folder, config.model.folder
+    if not own and not beside:
+      raise UsageError(
+        "--config.tokenizer.kind=folder: needs --config.tokenizer.folder=FOLDER"
+        " or a --config.model.folder that has a tokenizer"
+      )
     name = "--config.tokenizer.folder" if own else "--config.model.folder"
-    return tokens.from_folder(own or config.model.folder, flag=name)
+    return tokens.from_folder(own or beside, flag=name)
   if kind != "trained":
     raise UsageError(
       f"--config.tokenizer.kind={kind}: must be bytes, trained or folder"

@@ -2,6 +2,7 @@
 
 import json
 
+from language import small
 import pytest
 
 from mmae_jax.language import answers, arithmetic, datasets, metamath, template
@@ -125,3 +126,9 @@ def test_a_test_file_needs_a_training_file(tmp_path):
     datasets.read_problems(small.config(**{"data.test": "t.jsonl"}).data)
   with pytest.raises(UsageError, match="--config.data.task=mmlu"):
     datasets.read_problems(small.config(**{"data.task": "mmlu"}).data)
+
+
+def test_a_tokenizer_without_a_folder_is_refused(tmp_path):
+  config = small.config(**{"tokenizer.kind": "folder"})
+  with pytest.raises(UsageError, match=r"needs --config.tokenizer.folder=FOLD"):
+    datasets.open_tokenizer(config, [], tmp_path)
