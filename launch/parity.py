@@ -32,7 +32,6 @@ import importlib
 import os
 import pathlib
 import sys
-import time
 
 from mmae_jax import command_line
 
@@ -83,7 +82,7 @@ def _require_torch(full):
 
   try:
     torch = importlib.import_module("torch")
-  except ImportError as error:
+  except (ImportError, OSError) as error:  # OSError: a library of it is missing
     raise UsageError(
       'parity is equality with PyTorch: pip install "mmae_jax[torch]"'
       f" ({error})"
@@ -109,15 +108,22 @@ def main(argv=None) -> int:
     if not arguments.full:
       os.environ.setdefault("XLA_FLAGS", _PLAIN_CODE)
     _require_torch(arguments.full)
-    out = pathlib.Path(arguments.out)
-    out.mkdir(parents=True, exist_ok=True)
-    return _run(suites, arguments, out)
+    return _run(suites, arguments, _folder(arguments.out))
   except UsageError as error:
     sys.exit(f"error: {error}")
-  except OSError as error:
-    sys.exit(f"error: --out={arguments.out}: {error.strerror}")
   except KeyboardInterrupt:
     sys.exit(130)
+
+
+def _folder(name):
+  from mmae_jax.types import UsageError
+
+  out = pathlib.Path(name)
+  try:
+    out.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise UsageError(f"--out={name}: {error.strerror}") from error
+  return out
 
 
 def _run(suites, arguments, out):
@@ -126,29 +132,29 @@ def _run(suites, arguments, out):
 
   screen = Console(stderr=True)
   rows, seconds, pictures = [], {}, {}
+  suites = [*suites, "training"] if arguments.train else suites
   for name in suites:
-    started = time.process_time()
+    started = _cpu_seconds()
     module = importlib.import_module(f"parity_suites.{name}")
-    with screen.status(name):
-      rows += module.rows(arguments.full) if name == "models" else module.rows()
-    seconds[name] = time.process_time() - started
-  if arguments.train:
-    started = time.process_time()
-    from parity_suites import training
-
-    compared = training.compare(out / "training")
-    rows += training.rows(compared)
-    pictures["training"] = {
-      "Losses, and how far they are apart": (
-        out / "training" / "training.png"
-      ).read_bytes()
-    }
-    seconds["training"] = time.process_time() - started
-  result = page.result(rows, seconds)
-  page.write(result, out, pictures)
+    if name == "training":
+      rows += module.rows(module.compare(out / name))
+      image = (out / name / "training.png").read_bytes()
+      pictures[name] = {"Losses, and how far they are apart": image}
+    else:
+      with screen.status(name):
+        rows += module.rows(*[arguments.full] * (name == "models"))
+    seconds[name] = _cpu_seconds() - started
+    # After each suite: what has been found outlives a failure of the next.
+    result = page.result(rows, seconds)
+    page.write(result, out, pictures)
   page.show(result)
   print(f"wrote {out / 'parity.json'} and {out / 'parity.html'}")
   return 1 if result["counts"]["FAILED"] else 0
+
+
+def _cpu_seconds():
+  """Of this process and of the programs that it has started."""
+  return sum(os.times()[:4])
 
 
 if __name__ == "__main__":

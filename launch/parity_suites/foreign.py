@@ -124,8 +124,17 @@ def _hf_encoder(model, depth):
 
 
 def present(model, layers):
+  """Those of the layers that the model has as modules of their own.
+
+  Raises:
+    ValueError: one is not there that every version has.
+  """
   names = dict(model.named_modules())
-  return {ours: theirs for ours, theirs in layers.items() if theirs in names}
+  found = {ours: theirs for ours, theirs in layers.items() if theirs in names}
+  for ours in layers.keys() - found.keys():
+    if not ours.endswith(("/mlp", "/downsample_0", "/downsample_1")):
+      raise ValueError(f"{layers[ours]}: no module of {type(model).__name__}")
+  return found
 
 
 def vit_mae(transformers, dtype, *, sizes=None, decoder=None) -> Foreign:

@@ -12,6 +12,8 @@ from mmae_jax import information
 from mmae_jax.information import bounds
 
 _FULL_RANK = ("random", "huge", "tiny")
+# Unit diagonals have no other scale.
+_UNIT = ("random", "wide", "near collapse", "collapsed")
 _SMALL = (
   1e-4,
   "absolute; near collapse all eigenvalues but one are 1e-6: rounding of the"
@@ -43,13 +45,13 @@ class Measure(Case):
 
 
 def _grams(*names):
-  """Grams of unit rows, [rows, rows]: unit diagonal, perhaps rank one."""
+  """Grams of unit rows, [rows, rows], perhaps rank one; or much larger ones."""
 
   def inputs(rng, kind):
     found = {}
     for name, z in branches(*names)(rng, kind).items():
       z = z / np.linalg.norm(z, axis=1, keepdims=True)
-      found[name] = z @ z.T
+      found[name] = {"huge": 1e8, "tiny": 1e-8}.get(kind, 1.0) * (z @ z.T)
     return found
 
   return inputs
@@ -96,7 +98,7 @@ def cases() -> Iterator[Measure]:
       keys,
       gradient=False,
       terms=1.0,
-      hard_value=_SMALL,
+      hard_value={"near collapse": _SMALL},
     )
   yield Measure("matrix_entropy", _grams("k"), {"order": 2}, terms=1.0)
   for name in ("joint_entropy", "mutual_information", "conditional_entropy"):
@@ -106,9 +108,10 @@ def cases() -> Iterator[Measure]:
       {"order": 1.0},
       gradient=False,
       terms=1.0,
-      hard_value=_SMALL,
+      hard_value={"near collapse": _SMALL},
+      kinds=_UNIT,
     )
-    yield Measure(name, pair, {"order": 2}, terms=1.0)
+    yield Measure(name, pair, {"order": 2}, terms=1.0, kinds=_UNIT)
   yield Measure("effective_rank", branches("z"), gradient=False)
   yield Measure(
     "unnormalised_entropy", _moments("a"), kinds=_FULL_RANK, terms=1.0
@@ -117,7 +120,7 @@ def cases() -> Iterator[Measure]:
     "matrix_kl",
     _moments("p", "q"),
     kinds=_FULL_RANK,
-    hard_value=_DIFFERENCE,
+    hard_value={"huge": _DIFFERENCE},
   )
   yield Measure(
     "matrix_cross_entropy",

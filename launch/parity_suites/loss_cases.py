@@ -1,6 +1,6 @@
 """The losses of the library, their inputs and what they are compared with."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 import dataclasses
 import functools
 import importlib
@@ -32,8 +32,8 @@ class Case:
     keys: hyperparameters.
     fixed: (rng, rows) -> {name: array} that are not differentiated.
     terms: size of the terms of which the value is the difference.
-    hard: float32's tolerance of the gradient of hard inputs, and why it is not
-      the usual one; `hard_value` of the value.
+    hard: {kind: (float32's tolerance of the gradient, why it is not the usual
+      one)}; `hard_value` of the value.
     kinds: of inputs.
     gradient: whether there is one to compare.
   """
@@ -43,8 +43,12 @@ class Case:
   keys: dict[str, Any] = dataclasses.field(default_factory=dict)
   fixed: Callable[..., dict[str, np.ndarray]] | None = None
   terms: float = 0.0
-  hard: tuple[float, str] | None = None
-  hard_value: tuple[float, str] | None = None
+  hard: Mapping[str, tuple[float, str]] = dataclasses.field(
+    default_factory=dict
+  )
+  hard_value: Mapping[str, tuple[float, str]] = dataclasses.field(
+    default_factory=dict
+  )
   kinds: tuple[str, ...] = (*KINDS["ordinary"], *KINDS["hard"])
   gradient: bool = True
 
@@ -230,18 +234,18 @@ def cases() -> Iterator[Case]:
       _DINO | _CATEGORIES | changes,
       _centre,
       terms=1.0,
-      hard=(1e-2, _LARGE),
+      hard={"huge": (1e-2, _LARGE)},
     )
   one = scores("scores")
   keys = {"temperature": 0.1, "epsilon": 0.05, "iterations": 3}
-  yield Case("swav", one, keys, hard=(2e-3, _ALIKE))
+  yield Case("swav", one, keys, hard={"tiny": (2e-3, _ALIKE)})
   keys = {"temperature": 0.1} | _CATEGORIES
   yield Case(
     "swav_er",
     one,
     keys | {"target_temperature": 0.05},
     terms=1.0,
-    hard=(2e-3, _ALIKE),
+    hard={"tiny": (2e-3, _ALIKE)},
   )
   for weighted in (False, True):
     yield Case(

@@ -41,32 +41,34 @@ def rows():
 
 
 def _rows_of(name, dtype, found, cases):
-  for title, kinds in cases_lib.KINDS.items():
-    chosen = {key: e for key, e in found.items() if key[0] in kinds}
-    if not chosen:
-      continue
-    compares = ("value", "gradient") if cases[0].gradient else ("value",)
-    for i, what in enumerate(compares):
+  first = cases[0]
+  compares = ("value", "gradient") if first.gradient else ("value",)
+  for i, what in enumerate(compares):
+    tolerance, note = _TOLERANCES[dtype][i], ""
+    if i == 0 and first.terms:
+      note = f"over its terms, {first.terms:g}, where they cancel"
+    wider = (first.hard_value, first.hard)[i] if dtype == "float32" else {}
+    groups = {
+      title: ([k for k in kinds if k not in wider], tolerance, note)
+      for title, kinds in cases_lib.KINDS.items()
+    }
+    groups |= {kind: ([kind], *said) for kind, said in wider.items()}
+    for title, (kinds, tolerance, note) in groups.items():
       errors = {}
-      for (kind, number), pair in chosen.items():
-        label = f"{kind}, form {number + 1}" if len(cases) > 1 else kind
-        errors[label] = pair[i]
-      tolerance, note = _TOLERANCES[dtype][i], ""
-      if i == 0 and cases[0].terms:
-        note = f"over its terms, {cases[0].terms:g}, where they cancel"
-      wider = (cases[0].hard_value, cases[0].hard)[i]
-      if wider and title == "hard" and dtype == "float32":
-        tolerance, note = wider
-      other = f"{OURS}, float64" if dtype == "float32" else OURS
-      yield compared(
-        SUITE,
-        f"{name}: {what}, {title} inputs",
-        other,
-        dtype,
-        errors,
-        tolerance,
-        note=note,
-      )
+      for (kind, number), pair in found.items():
+        if kind in kinds:
+          label = f"{kind}, form {number + 1}" if len(cases) > 1 else kind
+          errors[label] = pair[i]
+      if errors:
+        yield compared(
+          SUITE,
+          f"{name}: {what}, {title} inputs",
+          f"{OURS}, float64" if dtype == "float32" else OURS,
+          dtype,
+          errors,
+          tolerance,
+          note=note,
+        )
 
 
 def _errors(case, dtype):

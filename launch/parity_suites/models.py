@@ -7,17 +7,18 @@ import dataclasses
 import functools
 
 import numpy as np
+
 from parity_suites import (
   foreign as foreign_lib,
-  networks as networks,
+  networks,
   timm_models,
 )
 from parity_suites.rows import (
   PRECISIONS,
   compared,
   error,
+  missing,
   package,
-  skipped,
   tree_errors,
 )
 
@@ -82,7 +83,7 @@ def rows(full: bool = False):
   for name, builders in _SMALL.items():
     module, said = package(name)
     if module is None:
-      yield skipped(SUITE, "ViT and ResNet", name, said)
+      yield missing(SUITE, "networks", name, said)
       continue
     for build in builders:
       for dtype in PRECISIONS:
@@ -97,7 +98,7 @@ def rows(full: bool = False):
 def _full():
   transformers, said = package("transformers")
   if transformers is None:
-    yield skipped(SUITE, "full size", "transformers", said)
+    yield missing(SUITE, "full size", "transformers", said)
     return
   for size, build, precisions in _FULL:
     for dtype in precisions:
@@ -138,6 +139,7 @@ def _of_model(theirs, said, dtype, batch, gradient=True):
     errors=layers,
     tolerance=tolerance,
     by_layer=True,
+    note="" if gradient else "its gradient is compared with --full",
   )
   yield make(
     f"{theirs.name}: loss",

@@ -11,6 +11,11 @@ import functools
 import jax
 import numpy as np
 import optax
+from torch_reference import optimizers as torch_optimizers
+
+from mmae_jax import config as config_lib
+from mmae_jax.train import optimizer as optimizer_lib
+from mmae_jax.types import RunInfo
 from parity_suites import foreign as foreign_lib, norms, schedules
 from parity_suites.networks import (
   as_pixels,
@@ -23,15 +28,10 @@ from parity_suites.rows import (
   PRECISIONS,
   compared,
   flat,
+  missing,
   package,
-  skipped,
   tree_errors,
 )
-from torch_reference import optimizers as torch_optimizers
-
-from mmae_jax import config as config_lib
-from mmae_jax.train import optimizer as optimizer_lib
-from mmae_jax.types import RunInfo
 
 SUITE = "optimizers"
 _STEPS, _PER_EPOCH, _BATCH = 100, 10, 4
@@ -92,7 +92,7 @@ def rows():
   """Trajectories, then clipping, schedules, averages and statistics."""
   transformers, said = package("transformers")
   if transformers is None:
-    yield skipped(SUITE, "100 steps", "transformers", said)
+    yield missing(SUITE, "100 steps", "transformers", said)
   else:
     for dtype in PRECISIONS:
       run = _Run(transformers, dtype)

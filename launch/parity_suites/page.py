@@ -41,8 +41,10 @@ figure { margin: 1rem 0; } img { max-width: 100%; height: auto; }
 <p>{{ headline }}</p>
 <p>{{ machine }}</p>
 <p>An error is the largest difference divided by the largest number of the
-other program's, unless the row says otherwise; a gradient's is that of its
-worst tensor.</p>
+other program's, unless the row says otherwise. Of gradients, parameters and
+statistics it is that of the worst tensor: the norm of the difference over the
+tensor's own plus a thousandth of that of all (where a gradient may vanish in
+theory, at collapse, of at least a hundredth of the usual one).</p>
 {% for suite, rows in suites.items() %}
 <h2 id="{{ suite }}">{{ suite }}</h2>
 {% for name, image in figures[suite] %}
@@ -74,8 +76,8 @@ def result(rows, seconds) -> dict:
     rows: of all suites.
     seconds: CPU time by suite.
   Returns:
-    {"rows", "counts", "seconds", "machine", "versions"}; numbers that are not
-    finite are written as text.
+    {"rows", "counts", "seconds", "machine", "versions"}; in the file NaN is
+    null and an infinity is text.
   """
   counts = collections.Counter(row.verdict for row in rows)
   versions = {}
@@ -84,7 +86,7 @@ def result(rows, seconds) -> dict:
     versions[name] = said.partition(" ")[2] if module else said
   return {
     "counts": {v: counts[v] for v in (PASSED, FAILED, SKIPPED)},
-    "machine": f"{_cores()} CPU cores, {platform.machine()},"
+    "machine": f"{cores()} CPU cores, {platform.machine()},"
     f" Python {platform.python_version()}",
     "xla_flags": os.environ.get("XLA_FLAGS", ""),
     "versions": versions,
@@ -93,7 +95,8 @@ def result(rows, seconds) -> dict:
   }
 
 
-def _cores():
+def cores() -> int:
+  """CPU cores that this process may use."""
   try:
     return len(os.sched_getaffinity(0))
   except AttributeError:  # not on every system
@@ -110,7 +113,7 @@ def write(result: dict, out: pathlib.Path, pictures=None) -> None:
   """
   import jinja2
 
-  (out / "parity.json").write_text(json.dumps(_plain(result), indent=1))
+  _replace(out / "parity.json", json.dumps(_plain(result), indent=1))
   suites = {}
   for row in result["rows"]:
     suites.setdefault(row["suite"], []).append(row)
@@ -128,7 +131,13 @@ def write(result: dict, out: pathlib.Path, pictures=None) -> None:
       for name, rows in suites.items()
     },
   )
-  (out / "parity.html").write_text(page)
+  _replace(out / "parity.html", page)
+
+
+def _replace(path, text):
+  draft = path.with_suffix(".draft")
+  draft.write_text(text)
+  os.replace(draft, path)
 
 
 def _plain(x):

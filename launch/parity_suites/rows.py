@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 import dataclasses
 import importlib
+import importlib.util
 import math
 from typing import Any
 
@@ -99,9 +100,14 @@ def compared(
   )
 
 
-def skipped(suite: str, what: str, other: str, reason: str) -> Row:
-  """A row of what could not be compared here."""
-  return Row(suite, what, other, "", math.nan, math.nan, SKIPPED, note=reason)
+def missing(suite: str, what: str, name: str, reason: str) -> Row:
+  """A row of what could not be compared, since a package does not import.
+
+  Where it is there, but broken, and of the extra `torch`, the row has failed.
+  """
+  broken = name == "transformers" and importlib.util.find_spec(name)
+  verdict = FAILED if broken else SKIPPED
+  return Row(suite, what, name, "", math.nan, math.nan, verdict, note=reason)
 
 
 def package(name: str) -> tuple[Any, str]:
@@ -180,6 +186,9 @@ def tree_errors(
       found[name] = math.inf
       continue
     x, y = (np.asarray(z, np.float64).ravel() for z in (x, y))
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+      found[name] = math.inf
+      continue
     difference = np.linalg.norm(x - y)
     scale = np.linalg.norm(y) + 1e-3 * norm
     found[name] = _over(difference, scale)

@@ -1,6 +1,7 @@
 """One run on both sides, for the suite `training`; kept in a folder."""
 
 from collections.abc import Callable
+import hashlib
 import json
 import os
 import pathlib
@@ -121,6 +122,27 @@ def _nudge(tensors):
   return {
     name: x if name.endswith(fixed) else moved(x) for name, x in tensors.items()
   }
+
+
+def claim(folder: pathlib.Path, setting: dict[str, Any]) -> None:
+  """Takes a folder for runs of today's code and versions.
+
+  Args:
+    folder: of the runs; "made_by.json" in it says by what they were made.
+    setting: versions and machine.
+  Raises:
+    UsageError: what is kept there was made by others.
+  """
+  digest = hashlib.sha256()
+  for part in ("mmae_jax", "configs", "launch", "tests/torch_reference"):
+    for path in sorted((ROOT / part).rglob("*.py")):
+      digest.update(path.read_bytes())
+  own = {**setting, "code": digest.hexdigest()}
+  if kept(folder / "made_by.json", lambda: own) != own:
+    raise UsageError(
+      f"{folder}: what is kept there was trained by other code or versions;"
+      " choose another --out, or remove it"
+    )
 
 
 def train_theirs(

@@ -1,6 +1,6 @@
 """The models of timm and torchvision, where those can be imported."""
 
-from parity_suites import foreign as foreign
+from parity_suites import foreign
 
 
 def vit(timm, dtype, *, sizes=None) -> foreign.Foreign:

@@ -1,7 +1,6 @@
 """The table and the figure of launch/parity.py --train."""
 
 import importlib.metadata
-import os
 import platform
 from typing import Any
 
@@ -17,6 +16,7 @@ from mmae_jax.report.quantities import (
   TEAL,
   method_name,
 )
+from parity_suites.page import cores
 
 _DPI = 96
 _ROW = 1.45  # inches
@@ -27,7 +27,7 @@ _LIMITS = (3e-8, 0.1)
 def setting() -> dict[str, Any]:
   """Where and with what the numbers were made."""
   return {
-    "machine": f"{os.cpu_count()} CPU cores, {platform.machine()}",
+    "machine": f"{cores()} CPU cores, {platform.machine()}",
     **{
       name: importlib.metadata.version(name)
       for name in ("jax", "flax", "torch")

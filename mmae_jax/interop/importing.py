@@ -1,6 +1,7 @@
 """Tensors of another program to a network of ours."""
 
 from collections.abc import Mapping
+import math
 import re
 from typing import Any
 
@@ -53,8 +54,11 @@ def _check(options):
   for key in ("heads", "decoder_heads", "image_size"):
     if (value := options.get(key, 1)) < 1:
       raise UsageError(f"--{key}={value}: must be at least 1")
-  if not min(options.get("std", (1,))) > 0:
-    raise UsageError(f"--std={options['std']}: must be positive")
+  for key, least in (("mean", -math.inf), ("std", 0)):
+    if not all(least < x < math.inf for x in options.get(key, (1,))):
+      raise UsageError(
+        f"--{key}={options[key]}: must be finite numbers above {least}"
+      )
 
 
 def _from_file(file, name, options, source):

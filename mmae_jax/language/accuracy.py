@@ -21,8 +21,8 @@ class Accuracy(NamedTuple):
     low, high: the 95 % interval of Wilson.
   """
 
-  right: int
-  asked: int
+  right: float
+  asked: float
   low: float
   high: float
 
@@ -31,13 +31,13 @@ class Accuracy(NamedTuple):
     return self.right / self.asked
 
 
-def wilson(right: int, asked: int) -> Accuracy:
+def wilson(right: float, asked: float) -> Accuracy:
   """An accuracy with the score interval of Wilson at 95 %.
 
       (p + z^2/2n +- z sqrt(p (1 - p)/n + z^2/4n^2)) / (1 + z^2/n)
 
   Args:
-    right: answers that are right.
+    right: answers that are right; a mean over seeds need not be whole.
     asked: questions, at least 1.
   Returns:
     The accuracy; its interval is of the questions as a sample, not of seeds.

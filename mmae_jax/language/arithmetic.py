@@ -1,9 +1,10 @@
 """Grade-school word problems with worked solutions, made by a seeded generator.
 
 A problem is a kind of story, its numbers, and words. What is asked is decided
-by kind and numbers alone, and those of the test problems never occur in a
-training problem, in whatever words: the two splits are disjoint by
-construction. Every solution ends in MetaMath's "The answer is: N".
+by kind and numbers alone, and no kind with its numbers in their order is in
+both splits, in whatever words: they are disjoint by construction. The same
+numbers under other operations, or swapped, may be in the other one. Every
+solution ends in MetaMath's "The answer is: N".
 """
 
 from collections.abc import Callable, Iterator
@@ -84,7 +85,7 @@ def is_test(kind: int, numbers: tuple[int, int, int]) -> bool:
   """Whether a kind with these numbers belongs to the test split.
 
   A fixed hash decides, whatever the seed, so that runs of several seeds are
-  asked about numbers that none of them has seen.
+  asked for what none of them has seen.
   """
   digest = hashlib.sha256(repr((kind, *numbers)).encode()).digest()
   return int.from_bytes(digest[:8], "big") < TEST_SHARE * 2**64

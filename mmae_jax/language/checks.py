@@ -1,6 +1,7 @@
 """Values of a language config that no run can use."""
 
 from collections.abc import Sequence
+import re
 
 from ml_collections import ConfigDict
 
@@ -78,6 +79,7 @@ def check(config: ConfigDict) -> list[MatrixTerm]:
       f"--config.microbatches={config.microbatches}: must divide"
       f" --config.batch_size={config.batch_size}"
     )
+  _check_files(config)
   template.select(config.data.template)
   return _terms(config.loss)
 
@@ -92,6 +94,28 @@ def _terms(loss) -> list[MatrixTerm]:
       " (0.0,1.0)"
     )
   return [loss_lib.read_term(loss, weight) for weight in weights]
+
+
+def _check_files(config: ConfigDict) -> None:
+  model, data = config.model, config.data
+  pretrained = model.folder or not model.family
+  if pretrained and not data.train:
+    raise UsageError(
+      "--config.data.train=: needs FILE.json of questions and solutions; only"
+      " models from scratch are trained on generated arithmetic"
+    )
+  if data.train and not data.test and config.evaluation.enabled:
+    raise UsageError(
+      "--config.data.test=: needs FILE.jsonl of what the model is asked, or"
+      " --config.evaluation.enabled=False"
+    )
+  try:
+    re.compile(config.lora.modules)
+  except re.error as error:
+    raise UsageError(
+      f"--config.lora.modules={config.lora.modules}: is no regular expression"
+      f" ({error})"
+    ) from error
 
 
 def check_batch(config: ConfigDict, mesh) -> None:

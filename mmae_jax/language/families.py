@@ -138,7 +138,7 @@ def from_folder(folder: str) -> Sizes:
     sizes = _read(read, family)
   except KeyError as error:
     raise UsageError(f"{where}: config.json has no {error}") from error
-  except (ValueError, AttributeError, TypeError) as error:
+  except (ValueError, AttributeError, TypeError, ArithmeticError) as error:
     if isinstance(error, UsageError):
       raise
     raise UsageError(f"{where}: config.json is malformed ({error})") from error
@@ -175,9 +175,18 @@ def _read(read: Mapping, family: str) -> Sizes:
   )
 
 
+def _activation(read: Mapping) -> str:
+  """Of the feed-forward layers; Gemma's files have two names for tanh GELU."""
+  gemma = read["model_type"].startswith("gemma")
+  usual = "gelu" if gemma else "silu"
+  said = read.get("hidden_activation") or read.get("hidden_act", usual)
+  return "gelu" if gemma and said == "gelu_pytorch_tanh" else said
+
+
 def _check_represented(read: Mapping, sizes: Sizes, where: str) -> None:
   """Refuses what tunix's model would silently compute in another way."""
   family, rope = sizes.family, _rope(read)
+  gemma = family.startswith("gemma")
   scaling = rope.get("rope_type", rope.get("type", "default"))
   for key, value, computed in (
     (
@@ -193,6 +202,12 @@ def _check_represented(read: Mapping, sizes: Sizes, where: str) -> None:
     ("rope_type", scaling, "default"),
     ("attention_bias", read.get("attention_bias", False), family == "qwen2"),
     ("mlp_bias", read.get("mlp_bias", False), False),
+    ("hidden_act", _activation(read), "gelu" if gemma else "silu"),
+    (
+      "query_pre_attn_scalar",
+      read.get("query_pre_attn_scalar", sizes.head_dim),
+      sizes.head_dim,
+    ),
   ):
     if key == "attention_bias" and family == "qwen2":
       continue  # Qwen 2 has it, whether its file says so or not

@@ -36,12 +36,14 @@ class MatrixTerm(NamedTuple):
     ridge: added to Q, times the identity, inside the logarithm.
     order: of the Taylor polynomial, or steps of Lanczos.
     method: "taylor" or "lanczos".
-    temperature: of the softmax that makes q.
+    temperature: of the softmax that makes q; with form "relation" of the
+      exponential of the Gram matrices.
     smoothing: share of the target that is spread over the vocabulary.
     smoothing_probes: random signs that estimate that share's term; 0 takes it
       exactly, which costs the vocabulary's size times a token.
     plus_trace: whether tr Q is added.
-    chunk: tokens at a time; 0 is all. It changes memory, not the loss.
+    chunk: tokens at a time; 0 chooses, so that memory is bounded. It changes
+      memory, not the loss.
   """
 
   weight: float = 1.0

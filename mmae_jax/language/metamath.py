@@ -14,7 +14,8 @@ from mmae_jax.types import UsageError
 
 # In the order in which they are looked for.
 _QUERIES = ("query", "question", "problem", "instruction")
-_RESPONSES = ("response", "answer", "solution", "output")
+# A solution, where it stands beside its answer alone.
+_RESPONSES = ("response", "solution", "answer", "output")
 
 
 def read(
@@ -78,7 +79,8 @@ def _list(text: str, where: str) -> list[tuple[str, object]]:
 
 def _lines(text: str, where: str) -> list[tuple[str, object]]:
   rows = []
-  for i, line in enumerate(text.splitlines(), 1):
+  # Not splitlines: a text may have the further line ends of Unicode.
+  for i, line in enumerate(text.split("\n"), 1):
     if not line.strip():
       continue
     try:

@@ -144,7 +144,7 @@ def table(found: Sequence[Result]) -> tuple[list[str], list[list[str]]]:
     found: all cells.
   Returns:
     (header, rows of text). With one seed the spread is left out; the interval
-    is Wilson's, of all answers of a row together.
+    is Wilson's of the mean, with the questions of one seed as the sample.
   """
   columns = {
     "held_out_ce": "held-out CE, nats",
@@ -171,11 +171,12 @@ def table(found: Sequence[Result]) -> tuple[list[str], list[list[str]]]:
 def _accuracy_cells(own: Sequence[Result]) -> list[str]:
   right = sum(r.values["right"] for r in own)
   asked = sum(r.values["asked"] for r in own)
-  pooled = wilson(right, asked)
+  # All seeds are asked the same questions: more seeds are no larger sample.
+  mean = wilson(right / len(own), asked / len(own))
   return [
     spread([100 * r.values["accuracy"] for r in own], ".1f"),
     f"{right:,} of {asked:,}",
-    f"{100 * pooled.low:.1f} to {100 * pooled.high:.1f}",
+    f"{100 * mean.low:.1f} to {100 * mean.high:.1f}",
   ]
 
 

@@ -169,7 +169,8 @@ def from_folder(folder: str, *, flag: str) -> HuggingFace:
   Returns:
     The tokenizer.
   Raises:
-    UsageError: there is none, it cannot be read, or it has no end token.
+    UsageError: there is none, it cannot be read, it has no end token, or a
+      begin token that tunix's sampler does not see.
   """
   import transformers
 
@@ -187,6 +188,11 @@ def from_folder(folder: str, *, flag: str) -> HuggingFace:
     ) from error
   if tokenizer.eos_token_id is None:
     raise UsageError(f"{where}: its tokenizer has no end-of-sequence token")
+  if tokenizer.bos_token_id == 0:
+    raise UsageError(
+      f"{where}: its begin-of-sequence token has the number 0, which tunix's"
+      " sampler takes for none: answers would not begin as training does"
+    )
   return HuggingFace(tokenizer)
 
 

@@ -8,7 +8,6 @@ import struct
 
 from etils import epath
 from flax import nnx
-import jax
 from jax.sharding import Mesh
 import qwix
 from tunix.models.gemma import params_safetensors as gemma
@@ -57,18 +56,10 @@ def load(folder: str, sizes: Sizes, mesh: Mesh, *, remat="none", dtype=None):
       folder, config, mesh, dtype=dtype
     )
   except (AssertionError, ValueError, RuntimeError, TypeError, KeyError) as e:
+    reason = (str(e).splitlines() or [type(e).__name__])[0]
     raise UsageError(
-      f"{where}: its weights do not fit its config.json ({e})"
+      f"{where}: its weights do not fit its config.json ({reason})"
     ) from e
-  missing = [
-    jax.tree_util.keystr(path)
-    for path, leaf in jax.tree_util.tree_leaves_with_path(
-      nnx.state(model), is_leaf=lambda x: x is None
-    )
-    if not isinstance(leaf, jax.Array)
-  ]
-  if missing:
-    raise UsageError(f"{where}: has no weights for {', '.join(missing[:4])}")
   if sizes.family == "llama":
     return _as_ours(model)
   return model

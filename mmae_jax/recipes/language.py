@@ -75,7 +75,10 @@ def _arithmetic(name: str) -> ConfigDict:
   c.lora = ConfigDict()
   c.lora.rank = 0  # 0: all parameters are trained
   c.lora.alpha = 16.0
-  c.lora.modules = ".*(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
+  c.lora.modules = (
+    ".*(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj"
+    "|q_einsum|kv_einsum|qkv_einsum|attn_vec_einsum)"  # Gemma's attention
+  )
 
   # Of the loss; what is unknown of the paper is in mmae_jax/language/loss.py.
   c.loss = ConfigDict()

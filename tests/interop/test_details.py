@@ -372,6 +372,8 @@ def test_odd_contents(tmp_path):
     ("decoder_heads", -1),
     ("image_size", 0),
     ("std", (0.2, 0.0, 0.2)),
+    ("std", (0.2, float("nan"), 0.2)),
+    ("mean", (0.5, float("inf"), 0.5)),
   ],
 )
 def test_impossible_numbers(key, value, tmp_path):

@@ -137,6 +137,17 @@ def ours_of(network, role, head, activation):
   return module, {"params": params, "batch_stats": statistics}
 
 
+def test_no_format_with_heads_is_forgotten():
+  """The others are encoders, or have heads of a method and program above."""
+  without = {"mae", "mmae", "vit_timm", "resnet_torchvision", "resnet18"}
+  alike = {
+    *("dino resnet", "solo_learn swav", "solo_learn deepclusterv2"),
+    *("lightly swav", "lightly numbered"),
+    *("solo_learn mae", "lightly mae"),
+  }
+  assert set(foreign.ALL) == {*HEADS, *CLASSES, *without, *alike}
+
+
 @pytest.mark.parametrize("name", HEADS)
 def test_heads(name):
   tensors, network = read(name)

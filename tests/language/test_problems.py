@@ -5,7 +5,14 @@ import json
 from language import small
 import pytest
 
-from mmae_jax.language import answers, arithmetic, datasets, metamath, template
+from mmae_jax.language import (
+  answers,
+  arithmetic,
+  checks,
+  datasets,
+  metamath,
+  template,
+)
 from mmae_jax.types import UsageError
 
 
@@ -27,7 +34,7 @@ def test_the_same_seed_gives_the_same_problems():
   assert len({p.query for p in first}) == 50
 
 
-def test_train_and_test_share_no_numbers():
+def test_train_and_test_share_no_kind_with_its_numbers():
   """Whatever the seeds: the kind and its numbers decide on the split."""
   train = arithmetic.problems(0, 2000, test=False)
   test = arithmetic.problems(1, 300, test=True)
@@ -112,6 +119,26 @@ def test_malformed_lines(tmp_path):
     read(path)
 
 
+def test_a_line_may_have_other_line_ends_of_unicode(tmp_path):
+  path = tmp_path / "a.jsonl"
+  line = {"query": "one\u2028two\u0085", "response": "The answer is: 1"}
+  path.write_text(json.dumps(line, ensure_ascii=False) + "\n")
+  assert read(path)[0].query == line["query"]
+
+
+@pytest.mark.parametrize(
+  ("keys", "message"),
+  [
+    ({"model.folder": "llemma"}, "--config.data.train=: needs FILE.json"),
+    ({"data.train": "a.json"}, "--config.data.test=: needs FILE.jsonl"),
+    ({"lora.modules": "("}, "is no regular expression"),
+  ],
+)
+def test_what_a_run_needs(keys, message):
+  with pytest.raises(UsageError, match=message):
+    checks.check(small.config(**keys))
+
+
 def test_a_missing_file(tmp_path):
   with pytest.raises(UsageError, match="no such file"):
     read(tmp_path / "none.json")
@@ -120,8 +147,6 @@ def test_a_missing_file(tmp_path):
 
 
 def test_a_test_file_needs_a_training_file(tmp_path):
-  from language import small
-
   with pytest.raises(UsageError, match="needs --config.data.train"):
     datasets.read_problems(small.config(**{"data.test": "t.jsonl"}).data)
   with pytest.raises(UsageError, match="--config.data.task=mmlu"):

@@ -12,7 +12,6 @@ from flax import nnx
 
 from mmae_jax.language import (
   batches,
-  checks,
   datasets,
   families,
   loss as loss_lib,
@@ -198,7 +197,8 @@ def test_the_7b_recipe_is_traced_at_full_size(tmp_path):
   )
   graph, state = nnx.split(model)
   assert sum(x.size for x in jax.tree.leaves(state)) == 6_738_546_688
-  (term,) = checks.check(config)
+  (weight,) = config.loss.weights
+  term = loss_lib.read_term(config.loss, weight)
   loss = trainer_lib.make_loss(
     term, compute_dtype=jnp.bfloat16, microbatches=config.microbatches
   )

@@ -63,7 +63,7 @@ def test_the_report(part, monkeypatch, tmp_path, capsys):
     assert 0 <= row["error"] <= row["tolerance"]
     assert row["what"] and row["other"]
     if row["precision"] == "float64":
-      assert row["tolerance"] <= 1e-10 or "accuracy" in row["what"]
+      assert row["tolerance"] <= 1e-10 or "predictions" in row["what"]
   page = (tmp_path / "parity.html").read_text()
   for row in rows:
     # As the page escapes it.
@@ -157,6 +157,18 @@ def test_what_is_not_there_is_skipped(part, monkeypatch, tmp_path, capsys):
     assert row["note"].startswith(f"import {row['other']}: ")
     assert row["error"] is None
   assert "skipped: import timm: " in capsys.readouterr().out
+
+
+def test_what_is_not_finite_fails(part):
+  """Also behind the first tensor, and where there is nothing to compare."""
+  rows = part("rows")
+  found = rows.tree_errors(
+    {"a": [1.0], "b": [float("nan")], "c": [1.0]}, {key: [1.0] for key in "abc"}
+  )
+  assert found == {"a": 0.0, "b": float("inf"), "c": 0.0}
+  row = rows.compared("losses", "x", "y", "float64", found, 1e-10)
+  assert (row.verdict, row.where) == ("FAILED", "b")
+  assert part("training")._apart([1.0, None], [1.0, 2.0])[1] == float("inf")
 
 
 def test_refusals(part, monkeypatch, tmp_path):
