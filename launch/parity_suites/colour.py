@@ -9,11 +9,11 @@ import colorsys
 
 import jax
 import numpy as np
-from parity_suites.pictures import LEVELS, SIZE, apart, pictures, row
-from parity_suites.rows import OURS, error
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from mmae_jax.data import blur, colour, photometry
+from parity_suites.pictures import LEVELS, SIZE, apart, pictures, row
+from parity_suites.rows import OURS, error
 
 _FACTORS = (0.3, 0.8, 1.6)
 _TURNS = (20, -60, 128)  # of Pillow's 8-bit hue

@@ -8,6 +8,11 @@ import math
 
 import jax
 import numpy as np
+import sklearn
+import sklearn.neighbors
+
+from mmae_jax.evaluate import head as head_lib, knn, linear
+from mmae_jax.train import lars, optimizer as optimizer_lib
 from parity_suites.networks import precision
 from parity_suites.rows import (
   OURS,
@@ -16,11 +21,6 @@ from parity_suites.rows import (
   error,
   tree_errors,
 )
-import sklearn
-import sklearn.neighbors
-
-from mmae_jax.evaluate import head as head_lib, knn, linear
-from mmae_jax.train import lars, optimizer as optimizer_lib
 
 SUITE = "images"
 _CLASSES, _DIM = 5, 16

@@ -4,14 +4,14 @@ Errors of images are grey levels of 255.
 """
 
 import numpy as np
-from parity_suites import colour, evaluation
-from parity_suites.pictures import LEVELS, SIZE, apart, pictures, row
-from parity_suites.rows import OURS, PRECISIONS, error
 from PIL import Image, ImageOps
 
 from mmae_jax.data import crops
 from mmae_jax.evaluate import fit
 from mmae_jax.models import patches
+from parity_suites import colour, evaluation
+from parity_suites.pictures import LEVELS, SIZE, apart, pictures, row
+from parity_suites.rows import OURS, PRECISIONS, error
 
 
 def rows():

@@ -5,11 +5,11 @@ import dataclasses
 import math
 
 import numpy as np
-from parity_suites.loss_cases import Case, branches
 from torch_reference import information as references
 
 from mmae_jax import information
 from mmae_jax.information import bounds
+from parity_suites.loss_cases import Case, branches
 
 _FULL_RANK = ("random", "huge", "tiny")
 # Unit diagonals have no other scale.

@@ -10,12 +10,12 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
-from parity_suites import information, loss_cases as cases_lib
-from parity_suites.networks import precision
-from parity_suites.rows import OURS, PRECISIONS, compared, error, tree_errors
 from torch_reference import class_losses
 
 from mmae_jax.objectives import clustering
+from parity_suites import information, loss_cases as cases_lib
+from parity_suites.networks import precision
+from parity_suites.rows import OURS, PRECISIONS, compared, error, tree_errors
 
 SUITE = "losses"
 # Of values and gradients.

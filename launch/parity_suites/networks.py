@@ -11,10 +11,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from parity_suites.rows import flat
 
 from mmae_jax import models
 from mmae_jax.models import mae
+from parity_suites.rows import flat
 
 
 @contextlib.contextmanager

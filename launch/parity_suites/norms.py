@@ -6,10 +6,10 @@ Part of the suite `optimizers`.
 import jax
 import jax.numpy as jnp
 import numpy as np
-from parity_suites.networks import precision
-from parity_suites.rows import PRECISIONS, compared, error, tree_errors
 
 from mmae_jax.models.norm import BatchNorm
+from parity_suites.networks import precision
+from parity_suites.rows import PRECISIONS, compared, error, tree_errors
 
 SUITE = "optimizers"
 _NORMS = {"float64": 1e-10, "float32": 1e-5}

@@ -10,6 +10,7 @@ import pathlib
 import platform
 
 import numpy as np
+
 from parity_suites.rows import FAILED, PASSED, SKIPPED, package
 
 _PACKAGES = (

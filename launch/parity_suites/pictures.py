@@ -1,8 +1,9 @@
 """Pictures for launch/parity.py, and rows of differences in grey levels."""
 
 import numpy as np
-from parity_suites.rows import compared, error, package
 from PIL import Image
+
+from parity_suites.rows import compared, error, package
 
 LEVELS = "grey levels"
 SIZE = 32

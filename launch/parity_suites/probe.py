@@ -4,13 +4,13 @@ import pathlib
 from typing import Any
 
 import numpy as np
-from parity_suites import feed
 import torch
 from torch_reference import trainer
 
 from mmae_jax.data import crops, photometry, source as source_lib
 from mmae_jax.evaluate import command, knn, linear
 from mmae_jax.interop import command as interop
+from parity_suites import feed
 
 _NAMES = ("train", "train_labels", "test", "test_labels")
 

@@ -158,8 +158,9 @@ def train_theirs(
   Returns:
     "losses" of every step, "steps_per_epoch", "seconds" without the input.
   """
-  from parity_suites import feed as feed_lib
   import torch
+
+  from parity_suites import feed as feed_lib
 
   torch.set_num_threads(1)  # so small a step has no work for more
   config = read_config(folder / "jax")

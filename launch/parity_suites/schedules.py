@@ -8,13 +8,13 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from parity_suites.networks import precision
-from parity_suites.rows import OURS, PRECISIONS, compared, tree_errors
 
 from mmae_jax import config as config_lib
 from mmae_jax.objectives import parts
 from mmae_jax.train import clipping, optimizer as optimizer_lib
 from mmae_jax.types import RunInfo
+from parity_suites.networks import precision
+from parity_suites.rows import OURS, PRECISIONS, compared, tree_errors
 
 SUITE = "optimizers"
 # float64 to rounding; float32 at every step relative to the rate itself, also

@@ -17,10 +17,10 @@ from typing import Any
 
 import jax
 import numpy as np
-from parity_suites import feed as feed_lib, runs as runs_lib, training_report
-from parity_suites.rows import OURS, Row, compared, error, tree_errors
 
 from mmae_jax.report.quantities import method_name
+from parity_suites import feed as feed_lib, runs as runs_lib, training_report
+from parity_suites.rows import OURS, Row, compared, error, tree_errors
 
 SUITE = "training"
 EPOCHS = {"mae": 30, "umae": 30, "mmae": 30, "simclr": 10, "matrix_ssl": 10}
