@@ -24,6 +24,13 @@ _OUTSIDE_IDENTITY = (
   "data.threads",
   "data.cache_gib",
   "encoder.remat",
+  # Of language models: what a trained one is asked (their results keep it), and
+  # what only memory depends on.
+  "data.test",
+  "data.task",
+  "data.test_limit",
+  "model.remat",
+  "loss.chunk",
 )
 
 

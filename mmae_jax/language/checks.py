@@ -5,7 +5,7 @@ import re
 
 from ml_collections import ConfigDict
 
-from mmae_jax.language import loss as loss_lib, template
+from mmae_jax.language import loss as loss_lib, results, template
 from mmae_jax.language.loss import MatrixTerm
 from mmae_jax.types import UsageError
 
@@ -92,6 +92,11 @@ def _terms(loss) -> list[MatrixTerm]:
     raise UsageError(
       f"--config.loss.weights={tuple(weights)}: needs different numbers, like"
       " (0.0,1.0)"
+    )
+  if len({results.name(float(weight)) for weight in weights}) < len(weights):
+    raise UsageError(
+      f"--config.loss.weights={tuple(weights)}: two are the same to 6 digits,"
+      " which name their folders"
     )
   return [loss_lib.read_term(loss, weight) for weight in weights]
 

@@ -16,6 +16,7 @@ from mmae_jax.language import (
 from mmae_jax.language.arithmetic import Problem
 from mmae_jax.language.examples import Encoded
 from mmae_jax.language.template import Template
+from mmae_jax.train import workdir
 from mmae_jax.types import UsageError
 
 _GRADES = {
@@ -109,7 +110,8 @@ def read_problems(data) -> Problems:
 def open_tokenizer(config, train: list[Problem], folder):
   """The tokenizer that a config names.
 
-  A trained one is kept in the run's folder and read from there again.
+  A trained one is kept in the run's folder and, from the first record of the
+  run on, read from there again.
 
   Args:
     config: the run's.
@@ -143,15 +145,27 @@ def open_tokenizer(config, train: list[Problem], folder):
       f" {least}, one code for a byte"
     )
   path = epath.Path(folder) / "tokenizer.json"
-  if path.exists():
-    return tokens.from_json(path.read_text())
+  if path.exists() and workdir.holds_work(folder):
+    return _read_tokenizer(path)
   words = template.select(config.data.template)
   trained = tokens.train(
     (words.prompt(p.query) + words.separator + p.response for p in train),
     size=config.tokenizer.size,
   )
-  path.write_text(trained.to_json())
+  partial = path.with_name(f"{path.name}.partial")
+  partial.write_text(trained.to_json())
+  partial.replace(path)
   return trained
+
+
+def _read_tokenizer(path):
+  try:
+    return tokens.from_json(path.read_text())
+  except Exception as error:  # tokenizers raises nothing narrower
+    raise UsageError(
+      f"{path}: the run's tokenizer cannot be read"
+      f" ({str(error).splitlines()[0]}); choose another --workdir"
+    ) from error
 
 
 def encode(config, problems: Problems, tokenizer) -> Data:

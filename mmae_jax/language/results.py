@@ -1,6 +1,7 @@
 """What the cells of a run have found: their files, and one table."""
 
 from collections.abc import Sequence
+import itertools
 import json
 from typing import NamedTuple
 
@@ -43,25 +44,49 @@ def title(weight: float) -> str:
   return f"CE + {weight:g} MCE" if weight else "CE"
 
 
-def save(folder, seed, weight, values, seconds, evaluation) -> Result:
+def save(folder, seed, weight, values, seconds, config) -> Result:
   """Writes the result of a cell, last of all: it says that it is finished."""
   result = Result(str(folder), seed, weight, values, tuple(seconds))
-  text = json.dumps(result._asdict() | {"evaluation": evaluation.to_dict()})
+  text = json.dumps(result._asdict() | _asked(config))
   partial = folder / f"{FILE}.partial"
   partial.write_text(text + "\n")
   partial.replace(folder / FILE)
   return result
 
 
-def read(folder, evaluation) -> Result | None:
-  """A finished cell that was evaluated in this way; else None."""
+def read(folder, config) -> Result | None:
+  """A finished cell that was asked what a config asks; else None."""
   path = epath.Path(folder) / FILE
   if not path.exists():
     return None
   found = json.loads(path.read_text())
-  if found.pop("evaluation") != evaluation.to_dict():
+  asked = _asked(config)
+  if {key: found.pop(key, None) for key in asked} != asked:
     return None
   return Result(**found)._replace(folder=str(folder))
+
+
+def set_aside(folder) -> None:
+  """Keeps what was found when a cell was asked otherwise: result-1.json, ..."""
+  folder = epath.Path(folder)
+  if not (folder / FILE).exists():
+    return
+  names = lambda n: {
+    "generations.jsonl": f"generations-{n}.jsonl",
+    FILE: f"result-{n}.json",
+  }
+  free = next(
+    n for n in itertools.count(1) if not (folder / names(n)[FILE]).exists()
+  )
+  for name, kept in names(free).items():
+    if (folder / name).exists():
+      (folder / name).rename(folder / kept)
+
+
+def _asked(config) -> dict:
+  keys = ("test", "task", "test_limit")
+  data = {key: config.data[key] for key in keys}
+  return {"evaluation": config.evaluation.to_dict(), "data": data}
 
 
 def write_longer(folder, data: Data, settings) -> None:

@@ -96,7 +96,7 @@ class _Cells:
     """One cell: trains it to the end, then asks it."""
     own = f"seed{seed}_{results.name(term.weight)}"
     folder = self._folder / "cells" / own
-    if done := results.read(folder, self._config.evaluation):
+    if done := results.read(folder, self._config):
       print(f"{folder}: finished before", flush=True)
       return done
     folder.mkdir(parents=True, exist_ok=True)
@@ -109,11 +109,19 @@ class _Cells:
       began = time.monotonic()
       model = self._train(folder, seed, term, metrics)
       trained = time.monotonic()
-      values = self._ask(folder, model, metrics)
+
+      def farewell(signum):
+        metrics.say("stopped while evaluating: what was trained is saved")
+        seconds = time.monotonic() - began
+        metrics.end(self._total, status="stopped", seconds=seconds)
+
+      with self._stop.nothing_to_save(farewell):
+        results.set_aside(folder)
+        values = self._ask(folder, model, metrics)
       seconds = (trained - began, time.monotonic() - trained)
       metrics.end(self._total, status="finished", seconds=sum(seconds))
     return results.save(
-      folder, seed, term.weight, values, seconds, self._config.evaluation
+      folder, seed, term.weight, values, seconds, self._config
     )
 
   def _model(self, seed: int):
@@ -135,8 +143,11 @@ class _Cells:
     config = self._config
     schedule = trainer_lib.learning_rate(config.optimizer, self._total)
     window = _Window(config, schedule, metrics, self._total)
+    order = batches.shuffled(
+      self._data.train, seed=seed, batch_size=config.batch_size
+    )
     began = time.monotonic()
-    with self._mesh, self._stop.deferred():
+    with self._mesh:
       model = self._model(seed)
       trainer = trainer_lib.Trainer(
         model,
@@ -152,22 +163,34 @@ class _Cells:
         keep=config.checkpoint.keep,
         record=window.add,
       )
-      metrics.start(
-        trainer.train_steps,
-        parameters=sum(x.size for x in jax.tree.leaves(nnx.state(model))),
-        devices=f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-        commit=versions.commit(),
-        versions=versions.libraries() | versions.of("google-tunix"),
-      )
-      order = batches.shuffled(
-        self._data.train, seed=seed, batch_size=config.batch_size
-      )
-      trainer.fit(order, self._total, lambda: self._stop.requested)
-    if trainer.train_steps < self._total:
-      seconds = time.monotonic() - began
-      metrics.end(trainer.train_steps, status="stopped", seconds=seconds)
-      raise Stopped(self._stop.signum)
+      with self._stop.deferred():
+        metrics.start(
+          trainer.train_steps,
+          parameters=sum(x.size for x in jax.tree.leaves(nnx.state(model))),
+          devices=f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+          commit=versions.commit(),
+          versions=versions.libraries() | versions.of("google-tunix"),
+        )
+        self._fit(trainer, order, window, metrics, began)
     return model
+
+  def _fit(self, trainer, order, window, metrics, began):
+    """Trains to the end; otherwise writes down how far it came, and why."""
+
+    def end(status):
+      window.write()
+      seconds = time.monotonic() - began
+      metrics.end(trainer.train_steps, status=status, seconds=seconds)
+
+    try:
+      trainer.fit(order, self._total, lambda: self._stop.requested)
+    except BaseException:
+      with contextlib.suppress(UsageError):  # the disk may be full
+        end("failed")
+      raise
+    if trainer.train_steps < self._total or self._stop.requested:
+      end("stopped")
+      raise Stopped(self._stop.signum)
 
   def _ask(self, folder, model, metrics) -> dict:
     """Exact-match accuracy and, of generated problems, held-out losses."""
@@ -225,24 +248,32 @@ class _Window:
     self._tokens = config.batch_size * config.data.length
     self._schedule, self._metrics = schedule, metrics
     self._total = total_steps
-    self._kept, self._since = [], time.monotonic()
+    self._step, self._kept, self._since = 0, [], time.monotonic()
 
   def add(self, step: int, values: dict) -> None:
     """Takes one step's values, which are means over its batch already."""
     values = {name: float(value) for name, value in values.items()}
-    if not np.isfinite(values["loss"]):
-      raise UsageError(
-        f"step {step}: the loss is {values['loss']}; try a lower"
-        " --config.optimizer.learning_rate or --config.loss.weights"
-      )
+    for key, read in (("loss", "loss"), ("grad_norm", "gradient's norm")):
+      if not np.isfinite(values[key]):
+        raise UsageError(
+          f"step {step}: the {read} is {values[key]}; try a lower"
+          " --config.optimizer.learning_rate or --config.loss.weights"
+        )
     self._kept.append(values)
-    if step % self._every and step != self._total:
+    self._step = step
+    if step % self._every == 0 or step == self._total:
+      self.write()
+
+  def write(self) -> None:
+    """Writes the means of the steps since the last line, if there are any."""
+    if not self._kept:
       return
     now = time.monotonic()
     rate = len(self._kept) * self._tokens / (now - self._since)
     means = {
-      name: float(np.mean([v[name] for v in self._kept])) for name in values
+      name: float(np.mean([v[name] for v in self._kept]))
+      for name in self._kept[0]
     }
-    means["learning_rate"] = float(self._schedule(step - 1))
-    self._metrics.train(step, means | {"tokens_per_second": rate})
+    means["learning_rate"] = float(self._schedule(self._step - 1))
+    self._metrics.train(self._step, means | {"tokens_per_second": rate})
     self._kept, self._since = [], now

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import orbax.checkpoint as ocp
-from tunix.sft import hooks, peft_trainer
+from tunix.sft import checkpoint_manager, hooks, peft_trainer
 
 from mmae_jax.language import loss as loss_lib, models
 from mmae_jax.language.loss import MatrixTerm
@@ -127,6 +127,44 @@ class _ByStep(hooks.DataHooks):
     return None
 
 
+class _FiniteOnly(checkpoint_manager.CheckpointManager):
+  """Writes a state only if all of it is finite.
+
+  So what is kept is never evicted by a state that nothing can go on from.
+  """
+
+  def save(
+    self,
+    step,
+    model,
+    optimizer,
+    save_only_lora_params=False,
+    force=False,
+    **options,
+  ):
+    manager = self._checkpoint_manager
+    if manager is None or not (force or manager.should_save(step)):
+      return False
+    trained = nnx.LoRAParam if save_only_lora_params else nnx.Param
+    state = (
+      nnx.state(model, trained),
+      nnx.state(optimizer, nnx.optimizer.OptState),
+    )
+    if not _all_finite(jax.tree.leaves(state)):
+      raise UsageError(
+        f"step {step}: the parameters are no longer finite; try a lower"
+        " --config.optimizer.learning_rate or --config.loss.weights"
+      )
+    return super().save(
+      step, model, optimizer, save_only_lora_params, force, **options
+    )
+
+
+@jax.jit
+def _all_finite(arrays: list[jax.Array]) -> jax.Array:
+  return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in arrays]))
+
+
 class Trainer(peft_trainer.PeftTrainer):
   """tunix's trainer; the loss's terms are recorded beside the loss.
 
@@ -163,17 +201,20 @@ class Trainer(peft_trainer.PeftTrainer):
     )
     config = peft_trainer.TrainingConfig(
       eval_every_n_steps=1,  # asked for only where there is such data
-      checkpoint_root_directory=checkpoints,
-      checkpointing_options=options,
       pbar_description=None,
     )
+    super().__init__(model, optimizer, config)
     try:
-      super().__init__(model, optimizer, config)
+      self.checkpoint_manager = _FiniteOnly(checkpoints, options)
+      self._train_steps, _ = self.checkpoint_manager.maybe_restore(
+        self.model, self.optimizer, restore_only_lora_params=self._lora_enabled
+      )
     except (ValueError, KeyError, FileNotFoundError) as error:
       raise UsageError(
         f"{checkpoints}: the checkpoint cannot be restored"
         f" ({str(error).splitlines()[0]}); choose another --workdir"
       ) from error
+    self._iter_steps = self._train_steps
     self.with_loss_fn(loss, has_aux=True)
 
   def fit(
@@ -185,9 +226,14 @@ class Trainer(peft_trainer.PeftTrainer):
       batch_at: step -> batch, of `batches.shuffled`.
       total_steps: of the run.
       stop: asked before every step.
+    Raises:
+      UsageError: the state that should be saved is not finite.
     """
     self.with_data_hooks(_ByStep(batch_at, total_steps, stop))
-    self.train(())
+    try:
+      self.train(())
+    finally:
+      self.checkpoint_manager.close()  # waits for what is being written
 
   def _post_process_train_step(self, aux):
     for name, value in aux.items():

@@ -18,6 +18,29 @@ def default_workdir(config) -> str:
   return f"runs/{config.name}-{config_lib.digest(config)}"
 
 
+def holds_work(workdir) -> bool:
+  """Whether a run has come as far as its first record or checkpoint.
+
+  Args:
+    workdir: the run's folder. Of language models (language/run.py) its cells
+      are looked at, too.
+  Returns:
+    False where a start was refused, which leaves only its config.
+  """
+  cells = epath.Path(workdir) / "cells"
+  inner = cells.iterdir() if cells.exists() else ()
+  return any(map(_has_begun, (epath.Path(workdir), *inner)))
+
+
+def _has_begun(folder):
+  records, saved = folder / "metrics.jsonl", folder / "checkpoints"
+  return (
+    (records.exists() and records.stat().length > 0)
+    or (saved.exists() and any(saved.iterdir()))
+    or (folder / "result.json").exists()
+  )
+
+
 class Workdir:
   """A run's folder, held by one run at a time.
 
@@ -76,7 +99,7 @@ class Workdir:
         ) from e
       differing = config_lib.differing_keys(old, config)
       # A start that was refused has left its config and nothing else.
-      if differing and self._holds_work():
+      if differing and holds_work(self.path):
         raise UsageError(
           f"--workdir={self.path} belongs to a run with another config:\n  "
           + "\n  ".join(differing)
@@ -86,15 +109,6 @@ class Workdir:
     partial = self.path / "config.json.partial"
     partial.write_text(config_lib.to_json(config))
     partial.replace(recorded)
-
-  def _holds_work(self):
-    """Whether a run has come as far as its first record or checkpoint."""
-    records = self.path / "metrics.jsonl"
-    # The cells are those of language models (language/run.py).
-    saved = [self.path / name for name in ("checkpoints", "cells")]
-    return (records.exists() and records.stat().length > 0) or any(
-      folder.exists() and any(folder.iterdir()) for folder in saved
-    )
 
   def close(self) -> None:
     """Lets another process run in the folder."""

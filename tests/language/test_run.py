@@ -4,14 +4,12 @@ import json
 import math
 
 from language import small
-import numpy as np
 from programs import call, refused
 import pytest
 
 pytest.importorskip("tunix", reason='needs the extra "language"')
 
 from mmae_jax.language import results, run as run_lib
-from mmae_jax.train import stop as stop_lib
 from mmae_jax.train.metrics import read_metrics
 from mmae_jax.types import UsageError
 
@@ -100,45 +98,6 @@ def test_another_config_needs_another_folder(root, finished):
   said = refusal(root, *SMALL, other, f"--workdir={finished}")
   assert "belongs to a run with another config" in said
   assert "optimizer.learning_rate: 0.005 -> 1.0" in said
-
-
-class _StopsAt(stop_lib.StopSignal):
-  """A signal that comes before a step."""
-
-  def __init__(self, steps):
-    super().__init__()
-    self._left = steps
-
-  @property
-  def requested(self):
-    self._left -= 1
-    return self._left < 0
-
-  @property
-  def signum(self):
-    return 15
-
-
-def test_a_stopped_run_goes_on_where_it_was(tmp_path):
-  config = small.config(**{"loss.weights": (1.0,), "data.test_examples": 2})
-  go = lambda folder, stop=None: run_lib.run(
-    config, folder, seeds=[0], command="test", stop=stop
-  )
-  (whole,) = go(tmp_path / "whole")
-  with pytest.raises(stop_lib.Stopped) as stopped:
-    go(tmp_path / "parts", _StopsAt(3))
-  assert stopped.value.exit_code == 143
-  (rest,) = go(tmp_path / "parts")
-  assert rest.values == whole.values
-  losses = [
-    [
-      r["loss"]
-      for r in read_metrics(tmp_path / name / "cells/seed0_ce_1mce")
-      if r["kind"] == "train"
-    ]
-    for name in ("whole", "parts")
-  ]
-  np.testing.assert_array_equal(*losses)
 
 
 def recipe(root, folder, *arguments):

@@ -45,6 +45,7 @@ class Run:
     mesh=(1, 1),
     vocabulary=259,
     lora=0,
+    every_steps=100,
     **options,
   ):
     config = small.config(**{"lora.rank": lora})
@@ -64,7 +65,7 @@ class Run:
         trainer_lib.make_loss(loss_lib.MatrixTerm(weight=weight), **options),
         trainer_lib.make_optimizer(config.optimizer, schedule),
         checkpoints=None if folder is None else str(folder),
-        every_steps=100,
+        every_steps=every_steps,
         keep=1,
         record=self.records.__setitem__,
       )
@@ -218,3 +219,23 @@ def test_the_7b_recipe_is_traced_at_full_size(tmp_path):
   assert value.shape == () and set(means) == {"ce", "mce"}
   shapes = lambda tree: [(x.shape, x.dtype) for x in jax.tree.leaves(tree)]
   assert shapes(grads) == shapes(state)
+
+
+def test_only_a_finite_state_is_saved(data, tmp_path):
+  whole = Run(data, tmp_path, every_steps=1)
+  whole.fit(stop_after=2)
+  broken = Run(data, tmp_path, every_steps=1)
+  broken.order = lambda step: _spoil(broken, whole.order(step))
+  with pytest.raises(UsageError, match="step 3: the parameters are no longer"):
+    broken.fit()
+  again = Run(data, tmp_path, every_steps=1)
+  assert again.trainer.train_steps == 2
+  for a, b in zip(whole.params, again.params, strict=True):
+    np.testing.assert_array_equal(a, b)
+
+
+def _spoil(run, batch):
+  """The batch; before its step, a parameter is NaN."""
+  parameter = run.model.final_norm.w
+  parameter[...] = parameter[...] * np.nan
+  return batch
