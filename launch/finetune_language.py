@@ -15,7 +15,6 @@ a signal with everything saved, 1 an error.
 """
 
 import functools
-import os
 import shlex
 import sys
 
@@ -41,16 +40,10 @@ _DETERMINISTIC = flags.DEFINE_bool(
 
 def main(argv, signals, command):
   del argv  # `command_line.parse_flags` refuses arguments
-  from mmae_jax.train import memory, noise, workdir
+  from mmae_jax.train import workdir
   from mmae_jax.types import UsageError
 
-  if not flags.FLAGS["verbosity"].present:
-    noise.hush()
-  if _DETERMINISTIC.value:
-    os.environ["XLA_FLAGS"] = (
-      os.environ.get("XLA_FLAGS", "") + " --xla_gpu_deterministic_ops=true"
-    )
-  memory.keep_freed_memory()
+  command_line.begin_training(deterministic=_DETERMINISTIC.value)
   try:
     from mmae_jax.language import extra
 

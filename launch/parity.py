@@ -142,7 +142,8 @@ def _run(suites, arguments, out):
       pictures[name] = {"Losses, and how far they are apart": image}
     else:
       with screen.status(name):
-        rows += module.rows(*[arguments.full] * (name == "models"))
+        is_sized = name == "models"
+        rows += module.rows(arguments.full) if is_sized else module.rows()
     seconds[name] = _cpu_seconds() - started
     # After each suite: what has been found outlives a failure of the next.
     result = page.result(rows, seconds)

@@ -11,7 +11,6 @@ or 130 stopped by a signal with everything saved, 1 an error.
 """
 
 import functools
-import os
 import sys
 
 from absl import app, flags
@@ -39,16 +38,10 @@ _DETERMINISTIC = flags.DEFINE_bool(
 
 def main(argv, signals):
   del argv  # `command_line.parse_flags` refuses arguments
-  from mmae_jax.train import distributed, loop, memory, noise, workdir
+  from mmae_jax.train import distributed, loop, workdir
   from mmae_jax.types import UsageError
 
-  if not flags.FLAGS["verbosity"].present:
-    noise.hush()
-  if _DETERMINISTIC.value:
-    os.environ["XLA_FLAGS"] = (
-      os.environ.get("XLA_FLAGS", "") + " --xla_gpu_deterministic_ops=true"
-    )
-  memory.keep_freed_memory()
+  command_line.begin_training(deterministic=_DETERMINISTIC.value)
   try:
     distributed.initialise(_DISTRIBUTED.value, signals)
     config = _CONFIG.value

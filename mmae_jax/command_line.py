@@ -59,6 +59,23 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
   return left
 
 
+def begin_training(*, deterministic: bool) -> None:
+  """What a program that trains sets before JAX starts.
+
+  Args:
+    deterministic: bit-identical kernels on GPUs, slower.
+  """
+  from mmae_jax.train import memory, noise
+
+  if not flags.FLAGS["verbosity"].present:
+    noise.hush()
+  if deterministic:
+    os.environ["XLA_FLAGS"] = (
+      os.environ.get("XLA_FLAGS", "") + " --xla_gpu_deterministic_ops=true"
+    )
+  memory.keep_freed_memory()
+
+
 def _refuse(message: str) -> NoReturn:
   sys.exit(f"error: {message}")
 

@@ -114,7 +114,7 @@ def write(result: dict, out: pathlib.Path, pictures=None) -> None:
   """
   import jinja2
 
-  _replace(out / "parity.json", json.dumps(_plain(result), indent=1))
+  replace(out / "parity.json", json.dumps(_plain(result), indent=1))
   suites = {}
   for row in result["rows"]:
     suites.setdefault(row["suite"], []).append(row)
@@ -132,10 +132,11 @@ def write(result: dict, out: pathlib.Path, pictures=None) -> None:
       for name, rows in suites.items()
     },
   )
-  _replace(out / "parity.html", page)
+  replace(out / "parity.html", page)
 
 
-def _replace(path, text):
+def replace(path: pathlib.Path, text: str) -> None:
+  """Writes a file; a killed program leaves no half of it."""
   draft = path.with_suffix(".draft")
   draft.write_text(text)
   os.replace(draft, path)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from mmae_jax.types import UsageError
+from parity_suites import page
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -22,9 +23,7 @@ def kept(path: pathlib.Path, compute: Callable[[], Any]) -> Any:
   if path.exists():
     return json.loads(path.read_text())
   value = compute()
-  draft = path.with_suffix(".draft")
-  draft.write_text(json.dumps(value))
-  os.replace(draft, path)  # a killed program leaves no half of it
+  page.replace(path, json.dumps(value))
   return value
 
 
@@ -49,6 +48,7 @@ def train_ours(
   Raises:
     UsageError: the program failed.
   """
+  from mmae_jax.report import comparison
   from mmae_jax.train.metrics import read_metrics
 
   workdir = folder / "jax"
@@ -75,7 +75,7 @@ def train_ours(
     "JAX_PLATFORMS": "cpu",
     "JAX_COMPILATION_CACHE_DIR": str(folder.parent / "jax_cache"),
   }
-  if not _is_finished(workdir, seed, epochs):
+  if not comparison.is_finished(workdir):
     folder.mkdir(exist_ok=True)
     with open(folder / "train.log", "a") as log:
       done = subprocess.run(
@@ -86,16 +86,6 @@ def train_ours(
   records = read_metrics(workdir)
   losses = [r["loss"] for r in records if r["kind"] == "train"]
   return losses, max(r["seconds"] for r in records if r["kind"] == "end")
-
-
-def _is_finished(workdir, seed, epochs):
-  from mmae_jax.train.metrics import read_metrics
-
-  ends = [r["status"] for r in read_metrics(workdir) if r["kind"] == "end"]
-  if "finished" not in ends:
-    return False
-  config = read_config(workdir)
-  return (config.seed, config.epochs) == (seed, epochs)
 
 
 def make_trainer(config: Any, feed: Any, *, nudged: bool = False) -> Any:

@@ -1,6 +1,5 @@
 """The table and the figure of launch/parity.py --train."""
 
-import importlib.metadata
 import platform
 from typing import Any
 
@@ -16,6 +15,7 @@ from mmae_jax.report.quantities import (
   TEAL,
   method_name,
 )
+from mmae_jax.train import versions
 from parity_suites.page import cores
 
 _DPI = 96
@@ -28,10 +28,7 @@ def setting() -> dict[str, Any]:
   """Where and with what the numbers were made."""
   return {
     "machine": f"{cores()} CPU cores, {platform.machine()}",
-    **{
-      name: importlib.metadata.version(name)
-      for name in ("jax", "flax", "torch")
-    },
+    **versions.of("jax", "flax", "torch"),
   }
 
 

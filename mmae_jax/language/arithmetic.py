@@ -27,12 +27,12 @@ class Problem(NamedTuple):
   Attributes:
     query: the question.
     response: the solution, "... The answer is: N".
-    answer: N as a string, the reference of evaluation.
+    answer: of a generated one, N as a string.
   """
 
   query: str
   response: str
-  answer: str
+  answer: str = ""
 
 
 class Kind(NamedTuple):

@@ -1,13 +1,11 @@
 """Which examples a step sees: a pure function of seed and step.
 
-A restart needs no position of an iterator, and every process takes its own
-rows of the same global batch.
+A restart needs no position of an iterator.
 """
 
 from collections.abc import Callable
 
 import grain
-import jax
 import numpy as np
 
 from mmae_jax.language.examples import Encoded
@@ -21,7 +19,7 @@ def steps_per_epoch(examples: int, batch_size: int) -> int:
 
   Args:
     examples: of the training split.
-    batch_size: global batch.
+    batch_size: examples of a step.
   Returns:
     examples // batch_size.
   Raises:
@@ -42,10 +40,9 @@ def shuffled(
   Args:
     data: the examples.
     seed: of the order, a new one in every pass.
-    batch_size: global batch.
+    batch_size: examples of a step.
   Returns:
-    step -> {"tokens", "valid", "response"}: the rows of this process, [rows,
-    length] each.
+    step -> {"tokens", "valid", "response"}, [batch_size, length] each.
   Raises:
     UsageError: the split does not fill one batch.
   """
@@ -57,9 +54,7 @@ def shuffled(
     .repeat()
     .batch(batch_size)
   )
-  own = batch_size // jax.process_count()
-  first = jax.process_index() * own
-  return lambda step: take(data, order[step][first : first + own])
+  return lambda step: take(data, order[step])
 
 
 def take(data: Encoded, rows: np.ndarray) -> Batch:

@@ -101,7 +101,7 @@ def _problem(row: object, where: str) -> Problem:
     if found is None or not isinstance(row[found], str):
       raise UsageError(f'{where} has no text "{names[0]}"')
     texts.append(row[found])
-  return Problem(texts[0], texts[1], texts[1])
+  return Problem(*texts)
 
 
 def _some(places: list[str], most: int = 8) -> str:

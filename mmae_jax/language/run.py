@@ -64,7 +64,9 @@ def run(
   checks.check_batch(config, mesh)
   problems = datasets.read_problems(config.data)
   with contextlib.closing(Workdir(workdir, config)) as folder:
-    cells = _Cells(config, folder.path, mesh, problems, stop or StopSignal())
+    cells = _Cells(
+      config, folder.path, mesh, problems, terms[0], stop or StopSignal()
+    )
     found = [cells.run(seed, term) for seed in seeds for term in terms]
     return results.write(folder.path, config, found, problems, command=command)
 
@@ -72,8 +74,10 @@ def run(
 class _Cells:
   """What the cells of a run share: data, sizes, compiled evaluation."""
 
-  def __init__(self, config, folder, mesh, problems, stop):
+  def __init__(self, config, folder, mesh, problems, term, stop):
     self._config, self._folder = config, folder
+    # Of the held-out losses, whatever a cell was trained with.
+    self._held_out_term = term._replace(weight=1.0)
     self._mesh, self._stop = mesh, stop
     tokenizer = datasets.open_tokenizer(config, problems.train, folder)
     model = config.model
@@ -205,7 +209,7 @@ class _Cells:
         if self._held_out is None:
           self._held_out = evaluate.HeldOut(
             data.held_out,
-            checks.check(self._config)[0]._replace(weight=1.0),
+            self._held_out_term,
             batch_size=self._config.batch_size,
           )
         values |= self._held_out(model)

@@ -3,7 +3,6 @@
 import importlib
 import json
 import math
-import sys
 
 import numpy as np
 import pytest
@@ -16,16 +15,6 @@ TINY = [
   "--dims=24",
   "--rounds=2",
 ]
-
-
-@pytest.fixture
-def bench(root, monkeypatch):
-  """launch/bench.py as it finds itself when started: its folder comes first."""
-  monkeypatch.syspath_prepend(str(root / "launch"))
-  monkeypatch.setenv("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-  yield importlib.import_module("bench")
-  for name in [name for name in sys.modules if name.startswith("bench")]:
-    sys.modules.pop(name)
 
 
 def test_dense_forms_and_ours_are_the_same_numbers(bench):

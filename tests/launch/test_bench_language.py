@@ -3,7 +3,6 @@
 import importlib
 import json
 import statistics
-import sys
 
 import pytest
 
@@ -11,16 +10,6 @@ TINY = [
   *("--suite=language", "--tokens=8", "--vocabulary=96", "--width=16"),
   *("--layers=2", "--hidden=32", "--memory_tokens=160", "--rounds=2"),
 ]
-
-
-@pytest.fixture
-def bench(root, monkeypatch):
-  """launch/bench.py as it finds itself when started: its folder comes first."""
-  monkeypatch.syspath_prepend(str(root / "launch"))
-  monkeypatch.setenv("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-  yield importlib.import_module("bench")
-  for name in [n for n in sys.modules if n.partition("_")[0] == "bench"]:
-    sys.modules.pop(name)
 
 
 def test_language(bench, tmp_path, monkeypatch, capsys):
